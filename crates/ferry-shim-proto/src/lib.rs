@@ -15,6 +15,8 @@
 //! Runtime directory of a container, on tmpfs, 0700: `<exec-root>/containers/<id>/`
 //! `shim.sock`, `exit.json` (an [`ExitRecord`], written whole by rename before the frame is sent), `shim.json` (a [`ShimRecord`]), `execs/<exec-id>.json`.
 
+pub mod transport;
+
 use ferry_oci::runtime::{Process, Spec};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
