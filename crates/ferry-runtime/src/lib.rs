@@ -1,1 +1,7 @@
-//! (skeleton)
+//! Ferry's OCI runtime: a plan compiled from a specification, then applied with clone3 and the fd-based mount API.
+//!
+//! Synchronous and single-threaded by design: a caller must have exactly one thread when it calls [`launch::create`] or [`exec::exec`].
+//! Reads nothing but the bundle, its own state and the kernel's files. Never prints.
+
+pub mod cgroup;
+pub mod seccomp;
