@@ -1,1 +1,3 @@
-//! (skeleton)
+//! The Docker Engine API: wire types, and a thin synchronous client. No engine behind it.
+
+pub mod client;
