@@ -42,7 +42,12 @@ pub type Result<T> = std::result::Result<T, Error>;
 impl Error {
     /// An error of this kind with this sentence.
     pub fn new(kind: Kind, message: impl Into<String>) -> Self {
-        Self { kind, message: message.into(), source: None, exit_code: None }
+        Self {
+            kind,
+            message: message.into(),
+            source: None,
+            exit_code: None,
+        }
     }
 
     /// The same with a cause, which `source` tells; the message must already name it.
@@ -97,7 +102,12 @@ impl Error {
     /// [`Kind::Internal`]: `what` failed because of `source`.
     pub fn internal(what: impl fmt::Display, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
         let source = source.into();
-        Self { kind: Kind::Internal, message: format!("{what}: {source}"), source: Some(source), exit_code: None }
+        Self {
+            kind: Kind::Internal,
+            message: format!("{what}: {source}"),
+            source: Some(source),
+            exit_code: None,
+        }
     }
 }
 
