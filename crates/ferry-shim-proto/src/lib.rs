@@ -15,6 +15,7 @@
 //! Runtime directory of a container, on tmpfs, 0700: `<exec-root>/containers/<id>/`
 //! `shim.sock`, `exit.json` (an [`ExitRecord`], written whole by rename before the frame is sent), `shim.json` (a [`ShimRecord`]), `execs/<exec-id>.json`.
 
+pub mod netd;
 pub mod transport;
 
 use ferry_oci::runtime::{Process, Spec};
