@@ -84,7 +84,7 @@ fn rust_file(file: &str, text: &str, faults: &mut Vec<String>) {
 fn has_unsafe(line: &str) -> bool {
     ["{", "fn", "impl"]
         .iter()
-        .any(|w| line.contains(&format!("unsafe {w}")))
+        .any(|w| line.contains(&["unsafe", w].join(" ")))
 }
 
 fn paths(file: &str, text: &str, faults: &mut Vec<String>) {
