@@ -165,11 +165,17 @@ pub struct LogTarget {
 /// Engine → shim, and engine → exec monitor where it makes sense.
 #[derive(Debug, Serialize, Deserialize)]
 pub enum ToShim {
-    /// Opens the gate: executes the program. Sent once, after everything that has to precede it.
+    /// Opens the gate: executes the program. Sent once, after everything that has to precede it; may follow the launch at
+    /// once, without waiting for [`FromShim::Created`]. An exec has no gate and needs none.
     Start,
     /// Gives up before the start.
     Abort,
-    /// A further client. Descriptor: the stream.
+    /// A further client. Descriptor: the stream. Sent before [`ToShim::Start`], it sees everything. The stream that comes
+    /// with a launch is attached with all three (input only when `open_stdin`); an exec's as its request says.
+    ///
+    /// A client's shut-down of its writing side ends standard input when `stdin_once` and there is no terminal; else it
+    /// ends the client, as Docker's attach does. A client that is closed without one while the engine lives counts as shut
+    /// down after a second; when the engine died with it, standard input stays open.
     Attach {
         /// Wants to write.
         stdin: bool,
@@ -187,7 +193,10 @@ pub enum ToShim {
     },
     /// Opens the log file anew (after it was truncated or moved by the engine).
     ReopenLog,
-    /// The exit was taken into the engine's records: the shim may go.
+    /// Ends standard input, as the shut-down of a client's stream does.
+    CloseStdin,
+    /// The exit was taken into the engine's records: the shim may go. The link's hang-up after it says that the cgroup
+    /// and the namespaces are let go and every client has had the output.
     Acknowledge,
 }
 

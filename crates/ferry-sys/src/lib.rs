@@ -4,9 +4,11 @@
 //! Everything that takes `&CStr` or slices only is legal there; what is not says so.
 #![allow(unsafe_code)]
 
+pub mod bpf;
 pub mod clone;
 pub mod exec;
 pub mod fd;
+pub mod fork;
 pub mod mem;
 pub mod mount;
 pub mod net;
