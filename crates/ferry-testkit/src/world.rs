@@ -16,7 +16,7 @@ pub struct World {
 }
 
 impl World {
-    /// New namespaces: mounts private, `/run` and `/tmp` empty and in memory, own sysfs, loopback up.
+    /// New namespaces: mounts private, `/run` empty and in memory, own sysfs, loopback up.
     ///
     /// # Errors
     /// Without the privileges for it.
@@ -26,16 +26,14 @@ impl World {
             mount_change("/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)
                 .context("making mounts private")?;
             own_sysfs()?;
-            for place in ["/run", "/tmp"] {
-                mount(
-                    "tmpfs",
-                    place,
-                    "tmpfs",
-                    MountFlags::NOSUID | MountFlags::NODEV,
-                    None,
-                )
-                .with_context(|| format!("mounting {place}"))?;
-            }
+            mount(
+                "tmpfs",
+                "/run",
+                "tmpfs",
+                MountFlags::NOSUID | MountFlags::NODEV,
+                None,
+            )
+            .context("mounting /run")?;
             ferry_sys::net::loopback_up().context("bringing the loopback up")?;
             Ok(Self {
                 mounts: this("mnt")?,
