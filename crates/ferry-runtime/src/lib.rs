@@ -3,5 +3,10 @@
 //! Synchronous and single-threaded by design: a caller must have exactly one thread when it calls [`launch::create`] or [`exec::exec`].
 //! Reads nothing but the bundle, its own state and the kernel's files. Never prints.
 
+pub mod capability;
 pub mod cgroup;
+pub mod host;
+pub mod plan;
 pub mod seccomp;
+
+pub use host::HostFacts;

@@ -1,0 +1,3 @@
+//! Kernel tests of the runtime: each needs root and says so when it is skipped.
+
+mod cgroup;
