@@ -1,0 +1,8 @@
+//! Images: names, what they point to, and what that means for a platform.
+
+mod journal;
+mod names;
+mod resolve;
+
+pub use names::{ImageRecord, Images};
+pub use resolve::{ImageLayer, ResolvedImage};

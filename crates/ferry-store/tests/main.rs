@@ -1,0 +1,4 @@
+//! The store from outside: what other crates see of it.
+
+mod smoke;
+mod tarball;
