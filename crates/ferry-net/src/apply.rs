@@ -88,6 +88,8 @@ fn bridge_sysctls(network: &NetworkConfig) -> Vec<Sysctl> {
             if network.enable_ipv6 { "0" } else { "1" },
         ),
         knob(format!("ipv6/conf/{name}/accept_ra"), "0"),
+        // The bridge asks for its neighbours by its link-local address, and could not while it is unsure of that.
+        knob(format!("ipv6/conf/{name}/dad_transmits"), "0"),
     ];
     if network.enable_ipv4 {
         knobs.push(knob(format!("ipv4/conf/{name}/route_localnet"), "1"));

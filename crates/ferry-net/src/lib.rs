@@ -13,6 +13,7 @@ pub mod model;
 mod netlink;
 pub mod plan;
 mod rtnl;
+pub mod rules;
 
 pub use error::NetError;
 pub use model::{

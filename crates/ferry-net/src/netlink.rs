@@ -55,6 +55,8 @@ pub struct Batch {
     start: usize,
     /// A length did not fit its field; the batch must not be sent.
     overflow: bool,
+    /// The last message ends a transaction.
+    closed: bool,
 }
 
 impl Batch {
@@ -89,6 +91,18 @@ impl Batch {
             Ok(length) => self.bytes[self.start..self.start + 4].copy_from_slice(&length.to_ne_bytes()),
             Err(_) => self.overflow = true,
         }
+    }
+
+    /// Appends a message behind the last one that counts: no answer is expected to it, nor is it what errors are told of.
+    pub fn close(&mut self, operation: &'static str, kind: (u16, u16), fixed: &[u8]) {
+        self.message(operation, kind, fixed, |_| {});
+        self.closed = true;
+    }
+
+    /// The sequence number of the message whose answer is the last one.
+    fn last(&self) -> u32 {
+        let count = u32::try_from(self.operations.len()).unwrap_or(u32::MAX);
+        count.wrapping_sub(1 + u32::from(self.closed))
     }
 
     /// Appends bytes and pads them to four.
@@ -193,9 +207,7 @@ impl Socket {
     }
 
     fn exchange(&mut self, batch: &Batch, each: &mut dyn FnMut(u16, &[u8])) -> Result<(), NetError> {
-        let last = u32::try_from(batch.operations.len())
-            .unwrap_or(u32::MAX)
-            .wrapping_sub(1);
+        let last = batch.last();
         let doing = batch.operation(last);
         if batch.overflow {
             return Err(NetError::Invalid(format!(

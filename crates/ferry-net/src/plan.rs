@@ -91,7 +91,7 @@ fn allocate<'a>(
         let ipam = subnets
             .iter()
             .find(|ipam| ipam.subnet.contains(&address))
-            .ok_or_else(|| NetError::AddressOutside(address))?;
+            .ok_or(NetError::AddressOutside(address))?;
         return ipam::claim(ipam, address, in_use).map(|()| (address, *ipam));
     }
     let mut failure = NetError::Invalid(format!(

@@ -31,6 +31,7 @@ const IFLA_INFO_KIND: u16 = 1;
 const IFLA_INFO_DATA: u16 = 2;
 const IFLA_INFO_SLAVE_KIND: u16 = 4;
 const IFLA_INFO_SLAVE_DATA: u16 = 5;
+const IFLA_BRPORT_MODE: u16 = 4;
 const IFLA_BRPORT_ISOLATED: u16 = 33;
 const VETH_INFO_PEER: u16 = 1;
 const IFA_ADDRESS: u16 = 1;
@@ -184,8 +185,11 @@ pub fn create_bridge(batch: &mut Batch, name: &str, mac: MacAddr) {
     );
 }
 
-/// Creates a veth pair with everything about it, in one message: the end here up and in its bridge, the other end in
+/// Creates a veth pair with all that creating can tell, in one message: the end here up and in its bridge, the other end in
 /// its namespace, named. The kernel refuses to bring a veth up before it has its peer, so that end is still down.
+///
+/// A second message makes the port one that may send back where it came from ("hairpin"): with br_netfilter on, a
+/// sandbox that calls itself by a published port is translated while still on the bridge.
 pub fn create_veth(batch: &mut Batch, spec: &VethSpec<'_>) {
     let operation = format!("create link {} on the bridge", spec.name);
     batch.message(
@@ -206,18 +210,17 @@ pub fn create_veth(batch: &mut Batch, spec: &VethSpec<'_>) {
             });
         },
     );
-    if spec.isolated {
-        let operation = format!("isolate link {}", spec.name);
-        batch.message(operation, (RTM_NEWLINK, 0), &link_header(0, 0, 0), |batch| {
-            batch.text(IFLA_IFNAME, spec.name);
-            batch.nest(IFLA_LINKINFO, |batch| {
-                batch.text(IFLA_INFO_SLAVE_KIND, "bridge");
-                batch.nest(IFLA_INFO_SLAVE_DATA, |batch| {
-                    batch.attr(IFLA_BRPORT_ISOLATED, &[1])
-                });
+    let operation = format!("set link {} up as a port of the bridge", spec.name);
+    batch.message(operation, (RTM_NEWLINK, 0), &link_header(0, 0, 0), |batch| {
+        batch.text(IFLA_IFNAME, spec.name);
+        batch.nest(IFLA_LINKINFO, |batch| {
+            batch.text(IFLA_INFO_SLAVE_KIND, "bridge");
+            batch.nest(IFLA_INFO_SLAVE_DATA, |batch| {
+                batch.attr(IFLA_BRPORT_MODE, &[1]);
+                batch.attr(IFLA_BRPORT_ISOLATED, &[u8::from(spec.isolated)]);
             });
         });
-    }
+    });
 }
 
 fn peer(batch: &mut Batch, spec: &VethSpec<'_>) {

@@ -40,6 +40,9 @@ fn enter_new(flags: UnshareFlags) {
     // deprecated for, an unshared file table, is not asked for.
     #[allow(deprecated)]
     rustix::thread::unshare(flags).expect("unshare");
+    // Cables and bridges of a test do not wait a second to find out whether somebody has their link-local address.
+    std::fs::write("/proc/sys/net/ipv6/conf/default/dad_transmits", "0")
+        .expect("set a knob of the new namespace");
 }
 
 /// A network namespace beside the calling thread's.
