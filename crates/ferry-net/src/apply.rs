@@ -89,7 +89,7 @@ fn bridge_sysctls(network: &NetworkConfig) -> Vec<Sysctl> {
         ),
         knob(format!("ipv6/conf/{name}/accept_ra"), "0"),
         // The bridge asks for its neighbours by its link-local address, and could not while it is unsure of that.
-        knob(format!("ipv6/conf/{name}/dad_transmits"), "0"),
+        knob(format!("ipv6/conf/{name}/accept_dad"), "0"),
     ];
     if network.enable_ipv4 {
         knobs.push(knob(format!("ipv4/conf/{name}/route_localnet"), "1"));

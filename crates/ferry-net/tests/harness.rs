@@ -41,7 +41,7 @@ fn enter_new(flags: UnshareFlags) {
     #[allow(deprecated)]
     rustix::thread::unshare(flags).expect("unshare");
     // Cables and bridges of a test do not wait a second to find out whether somebody has their link-local address.
-    std::fs::write("/proc/sys/net/ipv6/conf/default/dad_transmits", "0")
+    std::fs::write("/proc/sys/net/ipv6/conf/default/accept_dad", "0")
         .expect("set a knob of the new namespace");
 }
 
