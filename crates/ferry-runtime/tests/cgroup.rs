@@ -325,7 +325,7 @@ fn running_out_of_memory_is_told() {
     let Some(layout) = layout() else { return };
     let limits = Memory {
         limit: Some(16 << 20),
-        swap: Some(16 << 20),
+        swap: Some(64 << 20),
         ..Memory::default()
     };
     let mut fixture = Fixture::new(
@@ -349,7 +349,8 @@ fn running_out_of_memory_is_told() {
     let mut buffer = [0; 4096];
     rustix::io::read(&watch, &mut buffer).unwrap();
     eventually("the kill is counted", || fixture.group.oom_kills().unwrap() == 1);
-    assert!(fixture.group.stats().unwrap().memory.failcnt > 0);
+    let memory = fixture.group.stats().unwrap().memory;
+    assert!(memory.failcnt > 0, "{memory:?}");
 }
 
 #[test]

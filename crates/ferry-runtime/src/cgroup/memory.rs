@@ -218,6 +218,7 @@ fn stats_v1(dir: &Dir) -> Result<MemoryStats, CgroupError> {
         failcnt: dir.number("memory.failcnt")?.unwrap_or(0),
         swap_usage: dir.number("memory.memsw.usage_in_bytes")?,
         swap_limit: dir.number("memory.memsw.limit_in_bytes")?.map(unlimited),
+        swap_failcnt: dir.number("memory.memsw.failcnt")?.unwrap_or(0),
         kernel: dir.number("memory.kmem.usage_in_bytes")?,
         kernel_tcp: dir.number("memory.kmem.tcp.usage_in_bytes")?,
         ..MemoryStats::default()
@@ -225,15 +226,16 @@ fn stats_v1(dir: &Dir) -> Result<MemoryStats, CgroupError> {
 }
 
 fn stats_v2(dir: &Dir) -> Result<MemoryStats, CgroupError> {
-    let events = dir.read("memory.events")?.unwrap_or_default();
-    let failcnt = tree::flat_keyed(&events)
-        .find(|(key, _)| *key == "max")
-        .map_or(0, |(_, value)| value);
+    let hits = |file| -> Result<u64, CgroupError> {
+        let events = dir.read(file)?.unwrap_or_default();
+        Ok(tree::flat_keyed(&events).find(|(key, _)| *key == "max").map_or(0, |(_, value)| value))
+    };
     Ok(MemoryStats {
         usage: dir.number("memory.current")?.unwrap_or(0),
         max_usage: dir.number("memory.peak")?,
         limit: dir.number("memory.max")?.unwrap_or(u64::MAX),
-        failcnt,
+        failcnt: hits("memory.events")?,
+        swap_failcnt: hits("memory.swap.events")?,
         swap_usage: dir.number("memory.swap.current")?,
         swap_limit: dir.number("memory.swap.max")?,
         ..MemoryStats::default()

@@ -67,6 +67,8 @@ pub struct MemoryStats {
     pub swap_usage: Option<u64>,
     /// Its limit.
     pub swap_limit: Option<u64>,
+    /// How often that limit was hit.
+    pub swap_failcnt: u64,
     /// Kernel memory in use.
     pub kernel: Option<u64>,
     /// TCP buffers in use; v1 only.

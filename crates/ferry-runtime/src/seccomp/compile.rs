@@ -1,0 +1,566 @@
+//! The specification's model, checked and turned into decisions per architecture and call number.
+//!
+//! Semantics, where the specification leaves them open, are those of the runtimes in use: the native architecture is always
+//! covered; a rule whose action is the default one adds nothing; a rule without arguments decides its calls whatever the
+//! rules with arguments say; comparisons of one rule must all hold, except that several of the same argument are
+//! alternatives; and where the default denies, calls newer than every call that the profile names fail with ENOSYS, so that
+//! C libraries fall back to older ones.
+
+use super::arch::{Architecture, X32_BIT};
+use super::program::{self, Comparison, Decision, Op, Range};
+use super::{SeccompError, bad};
+use ferry_oci::runtime::{Seccomp, Syscall, SyscallArg};
+use ferry_sys::seccomp::{Instruction, NEW_LISTENER};
+use std::collections::{BTreeMap, BTreeSet};
+
+/// A filter that is ready to be loaded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Filter {
+    /// For `ferry_sys::seccomp::load`.
+    pub program: Vec<Instruction>,
+    /// `SECCOMP_FILTER_FLAG_…`; has `NEW_LISTENER` when there is a listener.
+    pub flags: u32,
+    /// Who gets the listener's fd.
+    pub listener: Option<Listener>,
+    /// Calls that the profile names and no known kernel has; their rules have no effect.
+    pub unknown: Vec<String>,
+}
+
+/// Where the fd of a filter that notifies goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listener {
+    /// The socket's path.
+    pub path: String,
+    /// Sent along.
+    pub metadata: String,
+}
+
+/// linux/seccomp.h, `SECCOMP_RET_…`.
+mod ret {
+    pub const KILL_PROCESS: u32 = 0x8000_0000;
+    pub const KILL_THREAD: u32 = 0;
+    pub const TRAP: u32 = 0x0003_0000;
+    pub const ERRNO: u32 = 0x0005_0000;
+    pub const USER_NOTIF: u32 = 0x7fc0_0000;
+    pub const TRACE: u32 = 0x7ff0_0000;
+    pub const LOG: u32 = 0x7ffc_0000;
+    pub const ALLOW: u32 = 0x7fff_0000;
+}
+
+const EPERM: u32 = 1;
+const ENOSYS: u32 = 38;
+/// asm/unistd.h of arm, `__ARM_NR_BASE`.
+const ARM_PRIVATE: u32 = 0x000f_0000;
+/// `BPF_MAXINSNS`.
+const LONGEST_PROGRAM: usize = 4096;
+
+/// Compiles for the architecture that this program was built for.
+///
+/// # Errors
+/// A word, number or combination that the model does not have, by name; a program too long for the kernel.
+pub fn compile(profile: &Seccomp) -> Result<Filter, SeccompError> {
+    let native = Architecture::native().ok_or_else(|| {
+        bad(
+            "architecture",
+            std::env::consts::ARCH,
+            "its system calls are not known",
+        )
+    })?;
+    compile_for(profile, native)
+}
+
+/// Compiles for a kernel of the architecture `native`.
+///
+/// # Errors
+/// As [`compile`].
+pub fn compile_for(profile: &Seccomp, native: Architecture) -> Result<Filter, SeccompError> {
+    let model = Model::new(profile, native)?;
+    let mut programs: Vec<(u32, Vec<Range>)> = Vec::new();
+    for arch in &model.architectures {
+        if *arch != Architecture::X32 {
+            programs.push((arch.audit(), model.ranges(*arch)));
+        }
+    }
+    if let Some((_, ranges)) = programs
+        .iter_mut()
+        .find(|(audit, _)| *audit == Architecture::X32.audit())
+    {
+        ranges.retain(|(start, _)| *start < X32_BIT);
+        ranges.extend(model.x32_ranges());
+    }
+    let program = program::assemble(&programs);
+    if program.len() > LONGEST_PROGRAM {
+        return Err(SeccompError::TooLong {
+            length: program.len(),
+        });
+    }
+    Ok(Filter {
+        program,
+        flags: model.flags,
+        listener: model.listener,
+        unknown: model.unknown,
+    })
+}
+
+struct Model {
+    default: u32,
+    architectures: Vec<Architecture>,
+    rules: Vec<Rule>,
+    flags: u32,
+    listener: Option<Listener>,
+    unknown: Vec<String>,
+    /// Whether calls that the profile cannot know fail with ENOSYS.
+    newer_are_absent: bool,
+    /// Every call that some rule names, those without effect included.
+    named: Vec<String>,
+}
+
+struct Rule {
+    names: Vec<String>,
+    action: u32,
+    /// Alternatives; one without comparisons is unconditional.
+    alternatives: Vec<Vec<SyscallArg>>,
+}
+
+impl Model {
+    fn new(profile: &Seccomp, native: Architecture) -> Result<Model, SeccompError> {
+        let default = action(
+            "defaultAction",
+            &profile.default_action,
+            profile.default_errno_ret,
+        )?;
+        if default == ret::USER_NOTIF {
+            return Err(bad(
+                "defaultAction",
+                &profile.default_action,
+                "notifying needs rules for single calls",
+            ));
+        }
+        let mut rules = Vec::new();
+        let mut named = BTreeSet::new();
+        for syscall in &profile.syscalls {
+            let rule = rule(syscall)?;
+            named.extend(rule.names.iter().cloned());
+            if rule.action != default {
+                rules.push(rule);
+            }
+        }
+        let (unknown, named) = named
+            .into_iter()
+            .partition(|name: &String| !Architecture::knows(name));
+        let notifies = rules.iter().any(|rule| rule.action == ret::USER_NOTIF);
+        let denies = !matches!(default, ret::ALLOW | ret::LOG);
+        Ok(Model {
+            default,
+            architectures: architectures(profile, native)?,
+            listener: listener(profile, notifies)?,
+            flags: flags(profile, notifies)?,
+            rules,
+            unknown,
+            newer_are_absent: denies && default != ret::ERRNO | ENOSYS,
+            named,
+        })
+    }
+
+    /// Decisions over all numbers of one architecture.
+    fn ranges(&self, arch: Architecture) -> Vec<Range> {
+        let mut calls: BTreeMap<u32, Vec<(Vec<Comparison>, u32)>> = BTreeMap::new();
+        for rule in &self.rules {
+            for (number, multiplexed) in rule.names.iter().flat_map(|name| numbers(arch, name)) {
+                let list = calls.entry(number).or_default();
+                list.extend(rule.alternatives.iter().map(|all| {
+                    (
+                        comparisons(all, multiplexed, arch.has_words_of_32_bits()),
+                        rule.action,
+                    )
+                }));
+            }
+        }
+        let last = self.newest(arch);
+        if let Some(last) = last {
+            calls.entry(last).or_default();
+        }
+        let otherwise = |number| match last {
+            Some(last) if number > last => Decision::Always(ret::ERRNO | ENOSYS),
+            _ => Decision::Always(self.default),
+        };
+        let mut ranges: Vec<Range> = vec![(0, Decision::Always(self.default))];
+        for (number, list) in calls {
+            push(&mut ranges, number, self.decision(list));
+            push(&mut ranges, number + 1, otherwise(number + 1));
+        }
+        ranges
+    }
+
+    /// The newest call that the profile names, if later ones fail with ENOSYS. ARM's private calls are no measure.
+    fn newest(&self, arch: Architecture) -> Option<u32> {
+        let regular = |number: &u32| arch != Architecture::Arm || *number < ARM_PRIVATE;
+        let numbers = self
+            .named
+            .iter()
+            .filter_map(|name| arch.number(name))
+            .filter(regular);
+        numbers.max().filter(|_| self.newer_are_absent)
+    }
+
+    fn decision(&self, mut alternatives: Vec<(Vec<Comparison>, u32)>) -> Decision {
+        match alternatives
+            .iter()
+            .find(|(comparisons, _)| comparisons.is_empty())
+        {
+            Some((_, action)) => Decision::Always(*action),
+            None if alternatives.is_empty() => Decision::Always(self.default),
+            None => {
+                alternatives.dedup();
+                Decision::Arguments(alternatives, self.default)
+            }
+        }
+    }
+
+    /// Numbers with x32's bit: its calls, or what befalls an architecture that the profile does not name. The very last
+    /// number is what a tracer sets to skip a call, on both.
+    fn x32_ranges(&self) -> Vec<Range> {
+        let mut ranges = match self.architectures.contains(&Architecture::X32) {
+            true => {
+                let mut ranges = self.ranges(Architecture::X32);
+                ranges.retain(|(start, _)| *start >= X32_BIT);
+                if ranges.first().is_none_or(|(start, _)| *start != X32_BIT) {
+                    ranges.insert(0, (X32_BIT, Decision::Always(self.default)));
+                }
+                ranges
+            }
+            false => vec![(X32_BIT, Decision::Always(ret::KILL_THREAD))],
+        };
+        push(&mut ranges, u32::MAX, Decision::Always(self.default));
+        ranges
+    }
+}
+
+/// Appends a range, merging it with one before that decides alike or starts at the same number.
+fn push(ranges: &mut Vec<Range>, start: u32, decision: Decision) {
+    if ranges.last().is_some_and(|(last, _)| *last == start) {
+        ranges.pop();
+    }
+    if ranges.last().is_none_or(|(_, last)| *last != decision) {
+        ranges.push((start, decision));
+    }
+}
+
+/// The numbers by which a call is made; with the first argument's value where it is made through `socketcall` or `ipc`.
+fn numbers(arch: Architecture, name: &str) -> Vec<(u32, Option<u32>)> {
+    let mut numbers: Vec<_> = arch
+        .number(name)
+        .map(|number| (number, None))
+        .into_iter()
+        .collect();
+    if arch == Architecture::X86
+        && let Some((multiplexer, call)) = multiplexed(name)
+        && let Some(number) = arch.number(multiplexer)
+    {
+        numbers.push((number, Some(call)));
+    }
+    numbers
+}
+
+/// How 32-bit x86 also makes socket and System V IPC calls (linux/net.h, `SYS_…`; linux/ipc.h).
+fn multiplexed(name: &str) -> Option<(&'static str, u32)> {
+    const SOCKET: [&str; 20] = [
+        "socket",
+        "bind",
+        "connect",
+        "listen",
+        "accept",
+        "getsockname",
+        "getpeername",
+        "socketpair",
+        "send",
+        "recv",
+        "sendto",
+        "recvfrom",
+        "shutdown",
+        "setsockopt",
+        "getsockopt",
+        "sendmsg",
+        "recvmsg",
+        "accept4",
+        "recvmmsg",
+        "sendmmsg",
+    ];
+    const IPC: [(&str, u32); 12] = [
+        ("semop", 1),
+        ("semget", 2),
+        ("semctl", 3),
+        ("semtimedop", 4),
+        ("msgsnd", 11),
+        ("msgrcv", 12),
+        ("msgget", 13),
+        ("msgctl", 14),
+        ("shmat", 21),
+        ("shmdt", 22),
+        ("shmget", 23),
+        ("shmctl", 24),
+    ];
+    if let Some(place) = SOCKET.iter().position(|socket| *socket == name) {
+        return Some(("socketcall", place as u32 + 1));
+    }
+    IPC.iter()
+        .find(|(ipc, _)| *ipc == name)
+        .map(|(_, call)| ("ipc", *call))
+}
+
+fn rule(syscall: &Syscall) -> Result<Rule, SeccompError> {
+    if syscall.names.is_empty() {
+        return Err(bad("syscalls.names", "[]", "a rule names at least one call"));
+    }
+    let action = action("syscalls.action", &syscall.action, syscall.errno_ret)?;
+    if action == ret::USER_NOTIF && syscall.names.iter().any(|name| name == "write") {
+        return Err(bad(
+            "syscalls.action",
+            &syscall.action,
+            "write cannot notify: the runtime needs it itself",
+        ));
+    }
+    syscall.args.iter().try_for_each(check_argument)?;
+    let mut indexes: Vec<u32> = syscall.args.iter().map(|arg| arg.index).collect();
+    indexes.sort_unstable();
+    let repeated = indexes.windows(2).any(|pair| pair[0] == pair[1]);
+    let alternatives = match repeated {
+        true => syscall.args.iter().map(|arg| vec![arg.clone()]).collect(),
+        false => vec![syscall.args.clone()],
+    };
+    Ok(Rule {
+        names: syscall.names.clone(),
+        action,
+        alternatives,
+    })
+}
+
+fn check_argument(argument: &SyscallArg) -> Result<(), SeccompError> {
+    if argument.index > 5 {
+        return Err(bad(
+            "syscalls.args.index",
+            argument.index,
+            "a call has six arguments, 0 to 5",
+        ));
+    }
+    comparison_op(&argument.op).map(|_| ()).ok_or_else(|| {
+        bad(
+            "syscalls.args.op",
+            &argument.op,
+            "SCMP_CMP_NE, LT, LE, EQ, GE, GT or MASKED_EQ is needed",
+        )
+    })
+}
+
+/// `None` for no operation; `Some(None)` for the masked comparison.
+fn comparison_op(name: &str) -> Option<Option<Op>> {
+    Some(Some(match name {
+        "SCMP_CMP_NE" => Op::NotEqual,
+        "SCMP_CMP_LT" => Op::Less,
+        "SCMP_CMP_LE" => Op::LessOrEqual,
+        "SCMP_CMP_EQ" => Op::Equal,
+        "SCMP_CMP_GE" => Op::GreaterOrEqual,
+        "SCMP_CMP_GT" => Op::Greater,
+        "SCMP_CMP_MASKED_EQ" => return Some(None),
+        _ => return None,
+    }))
+}
+
+/// A multiplexer's first argument tells which call it is, so that it stands for the rule's own first comparison; the
+/// others' arguments lie in memory, where no filter sees them.
+fn comparisons(all: &[SyscallArg], multiplexed: Option<u32>, narrow: bool) -> Vec<Comparison> {
+    let mut list = Vec::with_capacity(all.len() + 1);
+    if let Some(call) = multiplexed {
+        let value = u64::from(call);
+        list.push(Comparison {
+            index: 0,
+            op: Op::Equal,
+            value,
+            mask: u64::MAX,
+            narrow,
+        });
+    }
+    let own = all.iter().filter(|arg| multiplexed.is_none() || arg.index != 0);
+    list.extend(own.map(|arg| {
+        let index = arg.index as u8;
+        match comparison_op(&arg.op).flatten() {
+            Some(op) => Comparison {
+                index,
+                op,
+                value: arg.value,
+                mask: u64::MAX,
+                narrow,
+            },
+            None => Comparison {
+                index,
+                op: Op::Equal,
+                value: arg.value_two,
+                mask: arg.value,
+                narrow,
+            },
+        }
+    }));
+    list
+}
+
+fn action(field: &'static str, name: &str, errno: Option<u32>) -> Result<u32, SeccompError> {
+    let data = || match errno {
+        Some(errno) if errno > 0xffff => Err(bad(field, errno, "the returned errno has 16 bits")),
+        Some(errno) => Ok(errno),
+        None => Ok(EPERM),
+    };
+    let plain = match name {
+        "SCMP_ACT_ERRNO" => return Ok(ret::ERRNO | data()?),
+        "SCMP_ACT_TRACE" => return Ok(ret::TRACE | data()?),
+        "SCMP_ACT_KILL" | "SCMP_ACT_KILL_THREAD" => ret::KILL_THREAD,
+        "SCMP_ACT_KILL_PROCESS" => ret::KILL_PROCESS,
+        "SCMP_ACT_TRAP" => ret::TRAP,
+        "SCMP_ACT_NOTIFY" => ret::USER_NOTIF,
+        "SCMP_ACT_LOG" => ret::LOG,
+        "SCMP_ACT_ALLOW" => ret::ALLOW,
+        _ => return Err(bad(field, name, "no such action")),
+    };
+    match errno {
+        None => Ok(plain),
+        Some(_) => Err(bad(field, name, "this action returns no errno")),
+    }
+}
+
+fn architectures(profile: &Seccomp, native: Architecture) -> Result<Vec<Architecture>, SeccompError> {
+    let mut list = vec![native];
+    for name in &profile.architectures {
+        match Architecture::parse(name) {
+            Some(Some(arch)) if native.family().contains(&arch) && !list.contains(&arch) => list.push(arch),
+            // Known already, or one that this machine's kernel never reports.
+            Some(_) => {}
+            None => return Err(bad("architectures", name, "no such architecture")),
+        }
+    }
+    Ok(list)
+}
+
+fn flags(profile: &Seccomp, notifies: bool) -> Result<u32, SeccompError> {
+    let mut flags = if notifies { NEW_LISTENER } else { 0 };
+    for name in &profile.flags {
+        flags |= match name.as_str() {
+            // The process that loads the filter has one thread, and those that it starts inherit it.
+            "SECCOMP_FILTER_FLAG_TSYNC" => 0,
+            "SECCOMP_FILTER_FLAG_LOG" => 2,
+            "SECCOMP_FILTER_FLAG_SPEC_ALLOW" => 4,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" if notifies => 32,
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV" => {
+                return Err(bad("flags", name, "it needs a rule with SCMP_ACT_NOTIFY"));
+            }
+            _ => return Err(bad("flags", name, "no such flag")),
+        };
+    }
+    Ok(flags)
+}
+
+fn listener(profile: &Seccomp, notifies: bool) -> Result<Option<Listener>, SeccompError> {
+    let (path, metadata) = (profile.listener_path.clone(), profile.listener_metadata.clone());
+    match (notifies, path.is_empty()) {
+        (true, true) => Err(bad(
+            "listenerPath",
+            "",
+            "SCMP_ACT_NOTIFY needs the path of a socket",
+        )),
+        (true, false) => Ok(Some(Listener { path, metadata })),
+        (false, _) if !metadata.is_empty() && path.is_empty() => {
+            Err(bad("listenerMetadata", metadata, "it needs listenerPath"))
+        }
+        (false, _) => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn profile(default: &str, rules: &[(&str, &str)]) -> Seccomp {
+        let rule = |(name, action): &(&str, &str)| Syscall {
+            names: vec![(*name).to_owned()],
+            action: (*action).to_owned(),
+            ..Syscall::default()
+        };
+        Seccomp {
+            default_action: default.to_owned(),
+            syscalls: rules.iter().map(rule).collect(),
+            ..Seccomp::default()
+        }
+    }
+
+    fn refused(profile: &Seccomp) -> String {
+        compile_for(profile, Architecture::X86_64)
+            .unwrap_err()
+            .to_string()
+    }
+
+    #[test]
+    fn words_are_checked() {
+        let mut strange = profile("SCMP_ACT_ERRNO", &[]);
+        strange.architectures = vec!["SCMP_ARCH_PDP11".into()];
+        assert_eq!(
+            refused(&strange),
+            "seccomp architectures \"SCMP_ARCH_PDP11\": no such architecture"
+        );
+        let allow = profile("SCMP_ACT_ALLOW", &[("read", "SCMP_ACT_NO")]);
+        assert_eq!(
+            refused(&allow),
+            "seccomp syscalls.action \"SCMP_ACT_NO\": no such action"
+        );
+        let mut errno = profile("SCMP_ACT_ALLOW", &[]);
+        errno.default_errno_ret = Some(1);
+        assert!(refused(&errno).contains("this action returns no errno"));
+        let mut flags = profile("SCMP_ACT_ALLOW", &[]);
+        flags.flags = vec!["SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".into()];
+        assert!(refused(&flags).contains("needs a rule with SCMP_ACT_NOTIFY"));
+        let notify = profile("SCMP_ACT_ALLOW", &[("mkdir", "SCMP_ACT_NOTIFY")]);
+        assert!(refused(&notify).contains("needs the path of a socket"));
+        assert!(refused(&profile("SCMP_ACT_NOTIFY", &[])).contains("single calls"));
+        let mut argument = profile("SCMP_ACT_ALLOW", &[("mkdir", "SCMP_ACT_ERRNO")]);
+        argument.syscalls[0].args = vec![SyscallArg {
+            index: 6,
+            op: "SCMP_CMP_EQ".into(),
+            ..Default::default()
+        }];
+        assert!(refused(&argument).contains("0 to 5"));
+    }
+
+    #[test]
+    fn a_listener_and_flags() {
+        let mut notify = profile(
+            "SCMP_ACT_ALLOW",
+            &[("mkdir", "SCMP_ACT_NOTIFY"), ("nonesuch", "SCMP_ACT_ERRNO")],
+        );
+        notify.listener_path = "/run/x.sock".into();
+        notify.flags = vec![
+            "SECCOMP_FILTER_FLAG_LOG".into(),
+            "SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV".into(),
+        ];
+        let filter = compile_for(&notify, Architecture::X86_64).unwrap();
+        assert_eq!(filter.flags, 2 | 8 | 32);
+        assert_eq!(filter.listener.unwrap().path, "/run/x.sock");
+        assert_eq!(filter.unknown, ["nonesuch"]);
+    }
+
+    #[test]
+    fn a_program_too_long_is_refused() {
+        let mut long = profile("SCMP_ACT_ALLOW", &[]);
+        for value in 0..2000 {
+            let arg = SyscallArg {
+                index: 0,
+                value,
+                op: "SCMP_CMP_EQ".into(),
+                ..SyscallArg::default()
+            };
+            long.syscalls.push(Syscall {
+                names: vec!["mkdir".into()],
+                action: "SCMP_ACT_ERRNO".into(),
+                args: vec![arg],
+                ..Syscall::default()
+            });
+        }
+        assert!(refused(&long).contains("the kernel takes 4096"));
+    }
+}
