@@ -3,10 +3,16 @@
 //! Synchronous and single-threaded by design: a caller must have exactly one thread when it calls [`launch::create`] or [`exec::exec`].
 //! Reads nothing but the bundle, its own state and the kernel's files. Never prints.
 
+mod apply;
 pub mod capability;
 pub mod cgroup;
+pub mod exec;
+pub mod hooks;
 pub mod host;
+pub mod launch;
 pub mod plan;
+pub mod sealed;
 pub mod seccomp;
+pub mod user;
 
 pub use host::HostFacts;

@@ -9,33 +9,34 @@ use std::os::fd::{AsRawFd, BorrowedFd};
 pub struct Strings {
     owned: Vec<CString>,
     pointers: Vec<*const libc::c_char>,
+    late: Vec<u8>,
 }
 
 impl Strings {
-    /// Builds the array. `spare` extra places allow [`Strings::push_borrowed`] without allocation.
-    pub fn new(strings: Vec<CString>, spare: usize) -> Strings {
-        let mut pointers = Vec::with_capacity(strings.len() + spare + 1);
+    /// Builds the array. With `late` there is room for one more string of so many bytes, see [`Strings::set_late`].
+    pub fn new(strings: Vec<CString>, late: usize) -> Strings {
+        let mut pointers = Vec::with_capacity(strings.len() + 2);
         pointers.extend(strings.iter().map(|s| s.as_ptr()));
         pointers.push(std::ptr::null());
-        Strings { owned: strings, pointers }
+        Strings { owned: strings, pointers, late: Vec::with_capacity(late) }
     }
 
-    /// Appends a string that lives until the process is replaced. Never allocates: false when no spare place is left.
-    pub fn push_borrowed(&mut self, string: &'static CStr) -> bool {
-        if self.pointers.len() == self.pointers.capacity() {
+    /// Appends one string, the concatenation of `parts`, without allocating. False (and nothing done) when there is no
+    /// room, when it was done before, or when a part contains a NUL byte.
+    pub fn set_late(&mut self, parts: &[&[u8]]) -> bool {
+        let length: usize = parts.iter().map(|p| p.len()).sum();
+        let full = length >= self.late.capacity() || self.pointers.len() == self.pointers.capacity();
+        if full || !self.late.is_empty() || parts.iter().any(|p| p.contains(&0)) {
             return false;
         }
+        for part in parts {
+            self.late.extend_from_slice(part);
+        }
+        self.late.push(0);
         let last = self.pointers.len() - 1;
-        self.pointers[last] = string.as_ptr();
+        self.pointers[last] = self.late.as_ptr().cast();
         self.pointers.push(std::ptr::null());
         true
-    }
-
-    /// Puts another string in place `index`; the old one stays owned.
-    pub fn replace_borrowed(&mut self, index: usize, string: &'static CStr) {
-        if index + 1 < self.pointers.len() {
-            self.pointers[index] = string.as_ptr();
-        }
     }
 
     /// The owned strings.

@@ -1,7 +1,7 @@
 //! fork(2) without exec: processes that go on in the same program, with few descriptors and clean signals.
 
-use crate::{Errno, clone, exec, fd};
-use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
+use crate::{Errno, clone, exec, fd, process};
+use std::os::fd::RawFd;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 /// What a child ends with whose code panicked.
@@ -9,17 +9,17 @@ pub const PANICKED: i32 = 134;
 
 /// Forks a child that runs `child`, ends with the status it returns, and never comes back to the caller's code.
 ///
-/// The child has the descriptors 0, 1 and 2 and those in `keep`; all others are closed, so a value that `child` uses
-/// must have its descriptor kept. Its signals are at their defaults and unblocked. Returns the child's pid.
+/// The child has the descriptors 0, 1 and 2 and those numbered in `keep`; all others are closed, so a descriptor that
+/// `child` uses must be kept. Its signals are at their defaults and unblocked. What `child` owns is dropped here when the
+/// fork is done: then the copy is the child's alone. Returns the child's pid.
 ///
 /// # Errors
 /// `EDEADLK` when the process has a second thread (whose locks the child would inherit, held for ever); what fork(2)
 /// says otherwise.
-pub fn fork(keep: &[BorrowedFd<'_>], child: impl FnOnce() -> i32) -> Result<i32, Errno> {
+pub fn fork(mut keep: Vec<RawFd>, child: impl FnOnce() -> i32) -> Result<i32, Errno> {
     if !clone::single_threaded()? {
         return Err(Errno::DEADLK);
     }
-    let mut keep: Vec<RawFd> = keep.iter().map(AsRawFd::as_raw_fd).collect();
     let gaps = fd::gaps(3, &mut keep);
     // SAFETY: there is one thread, so the child's copy of every lock is free and all of std may be used in it.
     let pid = unsafe { libc::fork() };
@@ -37,7 +37,9 @@ pub fn fork(keep: &[BorrowedFd<'_>], child: impl FnOnce() -> i32) -> Result<i32,
                 return PANICKED;
             }
         }
-        default_signals();
+        if process::reset_signals().is_err() {
+            return PANICKED;
+        }
         child()
     }));
     exec::exit_now(status.unwrap_or(PANICKED))
@@ -48,20 +50,6 @@ pub fn ignore_signals(signals: &[rustix::process::Signal]) {
     for signal in signals {
         // SAFETY: SIG_IGN runs no code. It fails only for SIGKILL and SIGSTOP, which then stay as they are.
         unsafe { libc::signal(signal.as_raw(), libc::SIG_IGN) };
-    }
-}
-
-/// Every signal at its default and none blocked.
-fn default_signals() {
-    for signal in 1..=libc::SIGRTMAX() {
-        // SAFETY: SIG_DFL runs no code of ours; refused for SIGKILL, SIGSTOP and glibc's own two, which have it anyway.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
-    }
-    let mut none = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: sigemptyset initialises the set, which outlives both calls.
-    unsafe {
-        libc::sigemptyset(none.as_mut_ptr());
-        libc::sigprocmask(libc::SIG_SETMASK, none.as_ptr(), std::ptr::null_mut());
     }
 }
 
@@ -78,6 +66,6 @@ mod tests {
     #[test]
     fn a_process_with_threads_does_not_fork() {
         // The test runner is such a process.
-        assert_eq!(fork(&[], || 0), Err(Errno::DEADLK));
+        assert_eq!(fork(Vec::new(), || 0), Err(Errno::DEADLK));
     }
 }

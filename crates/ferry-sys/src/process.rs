@@ -175,3 +175,31 @@ pub fn become_ids(uid: u32, gid: u32) -> Result<(), Errno> {
     // SAFETY: no memory is involved.
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
+
+/// getcwd(2) into `buffer`, without the terminator; starts with `(unreachable)` for a directory outside the root.
+pub fn getcwd(buffer: &mut [u8]) -> Result<&[u8], Errno> {
+    // SAFETY: the kernel writes at most `len` bytes to the buffer.
+    let length = check(unsafe { libc::syscall(libc::SYS_getcwd, buffer.as_mut_ptr(), buffer.len()) })?;
+    let length = usize::try_from(length).unwrap_or(0).saturating_sub(1);
+    Ok(&buffer[..length.min(buffer.len())])
+}
+
+/// Spawns `command` in the namespaces (`NEW…` flags) of the process that `pidfd` is. Its program is looked up there.
+pub fn spawn_inside(
+    command: &mut std::process::Command,
+    pidfd: std::os::fd::BorrowedFd<'_>,
+    kinds: u64,
+) -> std::io::Result<std::process::Child> {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::process::CommandExt;
+    let number = pidfd.as_raw_fd();
+    // SAFETY: the closure makes one system call and allocates nothing; the descriptor outlives the spawn, which has
+    // happened or failed when this returns, and `Command` is not used again by us.
+    unsafe {
+        command.pre_exec(move || {
+            crate::clone::setns(crate::fd::borrow(number), kinds)?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}
