@@ -10,6 +10,7 @@ use ferry_oci::image::Descriptor;
 use ferry_oci::{Algorithm, Digest};
 use std::fs::{self, File};
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex};
 
 /// The blobs of a store. Cheap to clone.
@@ -96,54 +97,65 @@ impl Content {
         Ok(digest)
     }
 
-    /// Stores a stream of unknown digest and at most `max` bytes; returns its SHA-256 digest and size. Durable when this returns.
-    pub fn put_stream(&self, reader: &mut dyn Read, max: u64) -> Result<(Digest, u64)> {
-        let staged = self.inner.layout.new_staging();
-        let result = self.stage_stream(&staged, reader, max);
-        if result.is_err() {
-            // The cause is what matters; a leftover goes at the next start.
-            let _ = fs::remove_file(&staged);
-        }
-        result
+    /// Stores a small document that has to have this digest. Durable when this returns.
+    pub fn put_as(&self, expected: &Digest, bytes: &[u8]) -> Result<()> {
+        let mut staged = self.stage(expected.algorithm())?;
+        staged.write(bytes)?;
+        self.publish(staged, Some(expected)).map(|_| ())
     }
 
-    fn stage_stream(
-        &self,
-        staged: &std::path::Path,
-        reader: &mut dyn Read,
-        max: u64,
-    ) -> Result<(Digest, u64)> {
-        let mut file = disk::create_new(staged)?;
-        let mut hasher = Hasher::new(Algorithm::Sha256);
+    /// Stores a stream of unknown digest and at most `max` bytes; returns its SHA-256 digest and size. Durable when this returns.
+    pub fn put_stream(&self, reader: &mut dyn Read, max: u64) -> Result<(Digest, u64)> {
+        let mut staged = self.stage(Algorithm::Sha256)?;
         let mut buffer = vec![0; 128 << 10];
-        let mut size = 0u64;
         loop {
             let n = match reader.read(&mut buffer) {
-                Ok(0) => break,
+                Ok(0) => return self.publish(staged, None),
                 Ok(n) => n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
-                Err(e) => return Err(StoreError::io("read the stream for", staged, e)),
+                Err(e) => return Err(StoreError::io("read the stream for", &staged.path, e)),
             };
-            size += n as u64;
-            if size > max {
+            if staged.size + n as u64 > max {
                 return Err(StoreError::TooLarge {
                     what: "the stream".into(),
                     limit: format!("it has more than {max} bytes"),
                 });
             }
-            hasher.update(&buffer[..n]);
-            file.write_all(&buffer[..n])
-                .map_err(|e| StoreError::io("write", staged, e))?;
+            staged.write(&buffer[..n])?;
         }
-        let digest = hasher.finish();
-        self.inner.leases.touch(&digest);
-        if self.contains(&digest) {
-            fs::remove_file(staged).map_err(|e| StoreError::io("remove", staged, e))?;
-            return Ok((digest, size));
+    }
+
+    /// A blob whose digest shows only at its end.
+    pub(crate) fn stage(&self, algorithm: Algorithm) -> Result<Staged> {
+        let path = self.inner.layout.new_staging();
+        let file = disk::create_new(&path)?;
+        Ok(Staged {
+            path,
+            file,
+            hasher: Hasher::new(algorithm),
+            size: 0,
+        })
+    }
+
+    /// Gives a staged blob its name, which must be `expected` where that is known. Durable when this returns.
+    pub(crate) fn publish(&self, mut staged: Staged, expected: Option<&Digest>) -> Result<(Digest, u64)> {
+        let digest = staged.hasher.clone().finish();
+        if let Some(expected) = expected.filter(|e| **e != digest) {
+            let expected = expected.clone();
+            return Err(StoreError::DigestMismatch {
+                expected,
+                actual: digest,
+            });
         }
-        file.sync_all().map_err(|e| StoreError::io("fsync", staged, e))?;
-        disk::publish(staged, &self.inner.layout.blob(&digest))?;
-        Ok((digest, size))
+        if !self.contains(&digest) {
+            staged
+                .file
+                .sync_all()
+                .map_err(|e| StoreError::io("fsync", &staged.path, e))?;
+            let path = std::mem::take(&mut staged.path);
+            disk::publish(&path, &self.inner.layout.blob(&digest))?;
+        }
+        Ok((digest, staged.size))
     }
 
     /// Begins or resumes the arrival of a blob. `key` names the attempt (one file name: letters, digits, `.`, `_`, `-`, `:`);
@@ -179,6 +191,38 @@ impl Content {
             Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(StoreError::io("remove", path, e)),
             _ => Ok(()),
         }
+    }
+
+    /// Drops the bytes of ingests that nobody has touched for this long and that are not open now. Returns how many bytes.
+    pub(crate) fn drop_stale_ingests(&self, age: std::time::Duration) -> Result<u64> {
+        let dir = self.inner.layout.ingests();
+        let mut freed = 0;
+        for entry in fs::read_dir(&dir).map_err(|e| StoreError::io("list", &dir, e))? {
+            let entry = entry.map_err(|e| StoreError::io("list", &dir, e))?;
+            let key = entry.file_name().to_string_lossy().into_owned();
+            let Some(_turn) = self.inner.turns.try_enter(&key) else {
+                continue;
+            };
+            let Ok(meta) = entry.metadata() else { continue };
+            if meta
+                .modified()
+                .is_ok_and(|at| at.elapsed().is_ok_and(|old| old >= age))
+            {
+                fs::remove_file(entry.path()).map_err(|e| StoreError::io("remove", entry.path(), e))?;
+                freed += meta.len();
+            }
+        }
+        Ok(freed)
+    }
+
+    /// Bytes of blobs that are still arriving.
+    pub(crate) fn ingest_bytes(&self) -> Result<u64> {
+        let dir = self.inner.layout.ingests();
+        let entries = fs::read_dir(&dir).map_err(|e| StoreError::io("list", &dir, e))?;
+        Ok(entries
+            .filter_map(|e| e.ok()?.metadata().ok())
+            .map(|m| m.len())
+            .sum())
     }
 
     /// Every blob with its size, in no order.
@@ -244,6 +288,34 @@ impl Content {
         match e.kind() {
             std::io::ErrorKind::NotFound => StoreError::not_found("content", digest),
             _ => StoreError::io(op, path, e),
+        }
+    }
+}
+
+/// A blob in staging; dropped unpublished, it is gone.
+pub(crate) struct Staged {
+    /// Empty once published.
+    path: PathBuf,
+    file: File,
+    hasher: Hasher,
+    size: u64,
+}
+
+impl Staged {
+    pub(crate) fn write(&mut self, bytes: &[u8]) -> Result<()> {
+        self.hasher.update(bytes);
+        self.size += bytes.len() as u64;
+        self.file
+            .write_all(bytes)
+            .map_err(|e| StoreError::io("write", &self.path, e))
+    }
+}
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if !self.path.as_os_str().is_empty() {
+            // What cannot be removed now goes at the next start.
+            let _ = fs::remove_file(&self.path);
         }
     }
 }

@@ -31,8 +31,6 @@ pub enum StoreError {
     },
     /// Bytes do not have the digest that they were promised to have. Nothing of them was kept.
     DigestMismatch {
-        /// What the bytes are: `blob`, `layer`.
-        what: &'static str,
         /// The promise.
         expected: Digest,
         /// The truth.
@@ -158,14 +156,10 @@ impl fmt::Display for StoreError {
                 }
             }
             Self::Ambiguous { name } => write!(f, "{name} fits several images: give more of the id"),
-            Self::DigestMismatch {
-                what,
-                expected,
-                actual,
-            } => {
+            Self::DigestMismatch { expected, actual } => {
                 write!(
                     f,
-                    "{what} {expected} failed verification: its content has the digest {actual}; nothing of it was kept"
+                    "verification failed: {expected} was promised, but the content has the digest {actual}; nothing of it was kept"
                 )
             }
             Self::Truncated {

@@ -41,6 +41,15 @@ impl Turns {
             key: key.to_owned(),
         }
     }
+
+    /// The turn if nobody has it.
+    pub(crate) fn try_enter(self: &Arc<Self>, key: &str) -> Option<Turn> {
+        let free = lock(&self.busy).insert(key.to_owned());
+        free.then(|| Turn {
+            turns: self.clone(),
+            key: key.to_owned(),
+        })
+    }
 }
 
 impl Drop for Turn {
@@ -192,7 +201,6 @@ impl Ingest {
         if actual != self.expected {
             fs::remove_file(&self.path).map_err(|e| StoreError::io("remove", &self.path, e))?;
             return Err(StoreError::DigestMismatch {
-                what: "blob",
                 expected: self.expected.clone(),
                 actual,
             });

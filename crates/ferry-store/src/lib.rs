@@ -11,9 +11,11 @@
 //! archive    docker save and load
 //! ```
 
+pub mod archive;
 mod content;
 mod disk;
 mod error;
+mod gc;
 mod hash;
 mod image;
 mod ingest;
@@ -27,6 +29,7 @@ mod tar;
 
 pub use content::Content;
 pub use error::{Result, StoreError};
+pub use gc::{GcReport, GcRoots, Usage};
 pub use image::{ImageLayer, ImageRecord, Images, ResolvedImage};
 pub use ingest::Ingest;
 pub use layer::{LayerInfo, Limits};

@@ -67,7 +67,13 @@ impl Store {
         };
         let meta = Meta::open(&layout, &mut warn)?;
         let snapshotter = layers.snapshotter.clone();
-        let images = Images::open(&layout, meta.clone(), content.clone(), snapshotter, &mut warn)?;
+        let images = Images::open(
+            &layout,
+            meta.clone(),
+            (content.clone(), leases.clone()),
+            snapshotter,
+            &mut warn,
+        )?;
         let warnings = Mutex::new(warnings);
         Ok(Self {
             inner: Arc::new(Inner {

@@ -5,4 +5,5 @@ mod names;
 mod resolve;
 
 pub use names::{ImageRecord, Images};
+pub(crate) use resolve::{Closure, document, resolve};
 pub use resolve::{ImageLayer, ResolvedImage};

@@ -1,11 +1,12 @@
 //! Image names in the metadata store.
 
 use super::journal::{self, Journal};
-use super::resolve::{self, ResolvedImage};
+use super::resolve::{self, Closure, ResolvedImage};
 use crate::content::Content;
 use crate::error::{Result, StoreError};
 use crate::layer::Limits;
 use crate::layout::Layout;
+use crate::lease::Leases;
 use crate::meta::{Batch, Durability, Meta};
 use crate::snapshot::Snapshotter;
 use ferry_oci::image::Descriptor;
@@ -59,6 +60,7 @@ struct Inner {
     meta: Meta,
     content: Content,
     snapshotter: Arc<dyn Snapshotter>,
+    leases: Leases,
     journal: Journal,
 }
 
@@ -73,7 +75,7 @@ impl Images {
     pub(crate) fn open(
         layout: &Layout,
         meta: Meta,
-        content: Content,
+        (content, leases): (Content, Leases),
         snapshotter: Arc<dyn Snapshotter>,
         warn: &mut dyn FnMut(String),
     ) -> Result<Self> {
@@ -86,6 +88,7 @@ impl Images {
                 meta,
                 content,
                 snapshotter,
+                leases,
                 journal,
             }),
         })
@@ -104,9 +107,16 @@ impl Images {
 
     fn write(&self, reference: Option<Reference>, target: &Descriptor) -> Result<Option<Descriptor>> {
         let inner = &*self.inner;
+        let _lease = inner.leases.acquire();
+        let mut closure = Closure::default();
+        closure.add(&inner.content, &target.digest)?;
+        // What somebody looks at under a lease is spared by gc; other platforms' blobs need not be here.
+        closure.blobs.iter().for_each(|digest| {
+            inner.content.contains(digest);
+        });
         inner
             .snapshotter
-            .sync_image(&resolve::layers_of(&inner.content, &target.digest)?)?;
+            .sync_image(&closure.layers.into_iter().collect::<Vec<_>>())?;
         let updated = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |d| d.as_nanos());
@@ -263,6 +273,7 @@ impl Images {
 
     /// Unpacks the layers that are missing, two at a time, from content that is here.
     pub fn unpack(&self, image: &ResolvedImage, limits: &Limits) -> Result<()> {
+        let _lease = self.inner.leases.acquire();
         let (content, snapshotter) = (&self.inner.content, &*self.inner.snapshotter);
         for pair in image.layers.chunks(2) {
             std::thread::scope(|scope| {

@@ -7,6 +7,7 @@ use crate::snapshot::Snapshotter;
 use ferry_oci::image::{Descriptor, Document, ImageConfig, Index, MAX_CONFIG, MAX_MANIFEST, Manifest};
 use ferry_oci::media::{self, Compression};
 use ferry_oci::{Algorithm, Digest, Platform};
+use std::collections::BTreeSet;
 
 /// How deep indexes may point to indexes.
 const MAX_NESTING: usize = 4;
@@ -66,7 +67,7 @@ pub(crate) fn document(content: &Content, digest: &Digest, media_type: &str) -> 
     Document::parse(&bytes, media_type).map_err(|e| StoreError::invalid(format!("image {digest}"), e.0))
 }
 
-pub(super) fn resolve(content: &Content, target: &Digest, platform: &Platform) -> Result<ResolvedImage> {
+pub(crate) fn resolve(content: &Content, target: &Digest, platform: &Platform) -> Result<ResolvedImage> {
     let mut index = None;
     let mut digest = target.clone();
     let mut media_type = String::new();
@@ -156,27 +157,41 @@ fn config(content: &Content, manifest: &Manifest) -> Result<ImageConfig> {
         .map_err(|e| StoreError::invalid(format!("image configuration {digest}"), e))
 }
 
-/// The diffIDs of every image under a target, as far as their documents are here; what is no image has none.
-pub(super) fn layers_of(content: &Content, target: &Digest) -> Result<Vec<Digest>> {
-    let mut layers = Vec::new();
-    let mut todo = vec![(target.clone(), 0)];
-    while let Some((digest, depth)) = todo.pop() {
-        match document(content, &digest, "") {
-            Ok(Document::Index(list)) if depth < MAX_NESTING => {
-                todo.extend(list.manifests.into_iter().map(|d| (d.digest, depth + 1)));
-            }
-            Ok(Document::Index(_)) => {}
-            Ok(Document::Manifest(manifest)) => {
-                if let Ok(config) = config(content, &manifest) {
-                    layers.extend(config.rootfs.diff_ids);
+/// Everything that some targets refer to, as far as their documents are here.
+#[derive(Default)]
+pub(crate) struct Closure {
+    /// Indexes, manifests, configurations and layers, by digest.
+    pub(crate) blobs: BTreeSet<Digest>,
+    /// Layers by diffID.
+    pub(crate) layers: BTreeSet<Digest>,
+}
+
+impl Closure {
+    /// Adds a target with all below it. Fails when the target itself cannot be read; below it, an entry of an index may be
+    /// absent (another platform's) or no image at all.
+    pub(crate) fn add(&mut self, content: &Content, target: &Digest) -> Result<()> {
+        let mut todo = vec![(target.clone(), 0)];
+        while let Some((digest, depth)) = todo.pop() {
+            self.blobs.insert(digest.clone());
+            match document(content, &digest, "") {
+                Ok(Document::Index(list)) if depth < MAX_NESTING => {
+                    todo.extend(list.manifests.into_iter().map(|d| (d.digest, depth + 1)));
                 }
+                Ok(Document::Index(_)) => {}
+                Ok(Document::Manifest(manifest)) => {
+                    if let Ok(config) = config(content, &manifest) {
+                        self.layers.extend(config.rootfs.diff_ids);
+                    }
+                    self.blobs.insert(manifest.config.digest);
+                    self.blobs.extend(manifest.layers.into_iter().map(|d| d.digest));
+                }
+                Err(StoreError::Io { op, path, source }) => return Err(StoreError::Io { op, path, source }),
+                Err(_) if depth > 0 => {}
+                Err(e) => return Err(e),
             }
-            // Other platforms' manifests need not be here, and an entry of an index may be no image at all.
-            Err(_) if depth > 0 => {}
-            Err(e) => return Err(e),
         }
+        Ok(())
     }
-    Ok(layers)
 }
 
 pub(super) fn unpack_layer(

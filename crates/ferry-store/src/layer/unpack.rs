@@ -126,7 +126,6 @@ pub(crate) fn unpack(
     let actual = lock(&hasher).clone().finish();
     if actual != *expected {
         return Err(StoreError::DigestMismatch {
-            what: "layer",
             expected: expected.clone(),
             actual,
         });

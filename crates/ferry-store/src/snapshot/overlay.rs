@@ -275,13 +275,16 @@ impl Snapshotter for Overlay {
 
     fn prepare(&self, id: &str, layers: &[Digest]) -> Result<Mounts> {
         let path = self.snapshot(id)?;
+        // From the first look at the layers until they are written down, no gc may take them.
+        let _lease = self.leases.acquire();
         let mounts = self.mounts_of(&path, layers)?;
         make_dir(&path, 0o700)?;
-        make_dir(&mounts.upper, 0o755)?;
-        make_dir(&mounts.work, 0o700)?;
         let list: String = layers.iter().map(|l| format!("{l}\n")).collect();
         let file = layout::snapshot::layers(&path);
         fs::write(&file, list).map_err(|e| StoreError::io("write", &file, e))?;
+        make_dir(&mounts.work, 0o700)?;
+        // Last, since a snapshot is there when this is.
+        make_dir(&mounts.upper, 0o755)?;
         Ok(mounts)
     }
 
