@@ -1,3 +1,4 @@
 //! Kernel tests of the runtime: each needs root and says so when it is skipped.
 
 mod cgroup;
+mod seccomp;

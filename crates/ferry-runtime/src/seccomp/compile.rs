@@ -177,8 +177,11 @@ impl Model {
             }
         }
         let last = self.newest(arch);
-        if let Some(last) = last {
-            calls.entry(last).or_default();
+        if last.is_some() {
+            // What is named is known, whatever its number.
+            for number in self.named.iter().filter_map(|name| arch.number(name)) {
+                calls.entry(number).or_default();
+            }
         }
         let otherwise = |number| match last {
             Some(last) if number > last => Decision::Always(ret::ERRNO | ENOSYS),

@@ -5,7 +5,8 @@
 #
 # DIR has zsysnum_linux_{amd64,386,arm64,arm}.go of golang.org/x/sys/unix, the newest version, which are made from the
 # kernel's own headers:  go mod download -json golang.org/x/sys@latest  names the directory (append /unix).
-# UNISTD_X32_H is the kernel's header for x32 (Debian: linux-libc-dev). Numbers from 424 on are the same on all of them.
+# UNISTD_X32_H is the kernel's header for x32 (Debian: linux-libc-dev). From 424 on x32 has x86_64's numbers, but for calls
+# that the kernel's arch/x86/entry/syscalls/syscall_64.tbl marks "64".
 set -eu
 dir=$1
 x32=${2:-/usr/include/x86_64-linux-gnu/asm/unistd_x32.h}
@@ -15,9 +16,10 @@ x32=${2:-/usr/include/x86_64-linux-gnu/asm/unistd_x32.h}
             name = tolower(substr($1, 5)); if (name != "syscall_mask") print arch, name, $3 }' \
             "$dir/zsysnum_linux_${pair##*:}.go"
     done
-    awk '$2 == "=" && $1 ~ /^SYS_/ && $3 >= 424 { print "x32", tolower(substr($1, 5)), $3 }' "$dir/zsysnum_linux_amd64.go"
+    awk '$2 == "=" && $1 ~ /^SYS_/ && $3 >= 424 && $1 != "SYS_MAP_SHADOW_STACK" { print "x32", tolower(substr($1, 5)), $3 }' "$dir/zsysnum_linux_amd64.go"
     sed -n 's/^#define __NR_\([a-z0-9_]*\) (__X32_SYSCALL_BIT + \([0-9]*\))$/x32 \1 \2/p' "$x32" | awk '$3 < 424 || $3 >= 512'
-    # arch/arm/include/uapi/asm/unistd.h, __ARM_NR_BASE + n
+    # arch/arm/include/uapi/asm/unistd.h: an alias, and __ARM_NR_BASE + n
+    echo 'arm sync_file_range2 341'
     echo 'arm breakpoint 983041'; echo 'arm cacheflush 983042'; echo 'arm usr26 983043'
     echo 'arm usr32 983044'; echo 'arm set_tls 983045'; echo 'arm get_tls 983046'
 } | awk '
