@@ -25,6 +25,8 @@ mod lease;
 mod meta;
 mod snapshot;
 mod store;
+#[cfg(test)]
+mod suite;
 mod tar;
 
 pub use content::Content;

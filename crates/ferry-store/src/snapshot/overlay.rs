@@ -349,3 +349,20 @@ fn make_dir(path: &Path, mode: u32) -> Result<()> {
     // The umask may have taken bits away.
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| StoreError::io("chmod", path, e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn passes_the_suite() {
+        if !ferry_testkit::is_root("the overlay snapshotter's suite") {
+            return;
+        }
+        crate::suite::conforms(&|dir| {
+            let layout = Arc::new(Layout::create(&dir.join("store")).unwrap());
+            let warn = &mut |text: String| panic!("unexpected: {text}");
+            Box::new(Overlay::open(layout, Leases::default(), warn).unwrap())
+        });
+    }
+}
