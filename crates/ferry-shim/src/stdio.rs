@@ -7,6 +7,7 @@ use crate::jsonlog::Stream;
 use crate::logfile::Log;
 use rustix::event::PollFlags;
 use rustix::io::Errno;
+use serde::{Deserialize, Serialize};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
@@ -38,10 +39,12 @@ pub struct Ends {
 }
 
 /// How standard input ends.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Policy {
     /// Whether there is a terminal.
     pub terminal: bool,
+    /// Whether clients may write.
+    pub open_stdin: bool,
     /// Whether input ends with the first client that shuts it down.
     pub stdin_once: bool,
     /// Whether a client that is lost ends it at once, rather than only while the engine lives.
@@ -59,7 +62,7 @@ enum Input {
 /// The streams of one container or exec.
 #[derive(Debug)]
 pub struct Stdio {
-    policy: Policy,
+    policy: Option<Policy>,
     stdout: Option<OwnedFd>,
     stderr: Option<OwnedFd>,
     input: Input,
@@ -79,7 +82,7 @@ impl Stdio {
     /// Streams without a container yet.
     pub fn new() -> Stdio {
         Stdio {
-            policy: Policy::default(),
+            policy: None,
             stdout: None,
             stderr: None,
             input: Input::Awaited,
@@ -96,8 +99,11 @@ impl Stdio {
 
     /// How it will behave, and where it is logged.
     pub fn configure(&mut self, policy: Policy, log: Option<Log>) {
-        self.policy = policy;
+        self.policy = Some(policy);
         self.log = log;
+        if !policy.open_stdin {
+            self.clients.iter_mut().for_each(Client::stop_input);
+        }
     }
 
     /// The container is there.
@@ -111,12 +117,14 @@ impl Stdio {
 
     /// A further client.
     pub fn attach(&mut self, socket: OwnedFd, wants: Wants) {
+        let stdin = wants.stdin && self.policy.is_none_or(|policy| policy.open_stdin);
+        let wants = Wants { stdin, ..wants };
         self.clients.push(Client::new(socket, wants));
     }
 
     /// The terminal's master or standard input's pipe, while it is open.
     pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
-        if self.policy.terminal { self.stdout.as_ref().map(AsFd::as_fd) } else { None }
+        if self.policy().terminal { self.stdout.as_ref().map(AsFd::as_fd) } else { None }
     }
 
     /// Ends standard input once what was read of clients is written.
@@ -145,7 +153,7 @@ impl Stdio {
         if let Input::Open(fd) = &self.input {
             if !self.unwritten.is_empty() {
                 add(Port::Input, fd.as_fd(), PollFlags::OUT);
-            } else if !self.policy.terminal {
+            } else if !self.policy().terminal {
                 // Tells when the container has closed it.
                 add(Port::Input, fd.as_fd(), PollFlags::empty());
             }
@@ -278,9 +286,14 @@ impl Stdio {
         matches!(result, Ok(1..))
     }
 
+    fn policy(&self) -> Policy {
+        self.policy.unwrap_or_default()
+    }
+
     fn give(&mut self, stream: Stream, bytes: &[u8]) {
+        let raw = self.policy().terminal;
         for client in &mut self.clients {
-            client.give(stream, bytes, self.policy.terminal);
+            client.give(stream, bytes, raw);
         }
         let said = self.log.as_mut().and_then(|log| log.write(stream, bytes));
         self.warnings.extend(said);
@@ -320,9 +333,9 @@ impl Stdio {
 
     fn client_has_ended(&mut self, at: usize, lost: bool) {
         self.clients[at].stop_input();
-        if !self.policy.stdin_once || self.policy.terminal {
+        if !self.policy().stdin_once || self.policy().terminal {
             self.clients[at].end();
-        } else if lost && !self.policy.lost_is_end {
+        } else if lost && !self.policy().lost_is_end {
             self.lost_since = Some(Instant::now());
         } else {
             self.close_input();
