@@ -57,16 +57,37 @@ pub enum RegistryError {
 impl fmt::Display for RegistryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Unauthorized { registry, message } => write!(f, "unauthorized: {message} (log in with 'login {registry}')"),
-            Self::Denied { what, message } => write!(f, "pull access denied for {what}, repository does not exist or may require 'docker login': denied: {message}"),
+            Self::Unauthorized { registry, message } => {
+                write!(f, "unauthorized: {message} (log in with 'login {registry}')")
+            }
+            Self::Denied { what, message } => write!(
+                f,
+                "pull access denied for {what}, repository does not exist or may require 'docker login': denied: {message}"
+            ),
             Self::NotFound { what } => write!(f, "{what}: not found"),
-            Self::Mismatch { what, expected, actual: Some(actual) } => {
-                write!(f, "{what}: the registry sent other content than asked for: expected digest {expected}, got {actual}; nothing was kept")
+            Self::Mismatch {
+                what,
+                expected,
+                actual: Some(actual),
+            } => {
+                write!(
+                    f,
+                    "{what}: the registry sent other content than asked for: expected digest {expected}, got {actual}; nothing was kept"
+                )
             }
-            Self::Mismatch { what, expected, actual: None } => {
-                write!(f, "{what}: the registry sent another number of bytes than {expected} has; nothing was kept")
+            Self::Mismatch {
+                what,
+                expected,
+                actual: None,
+            } => {
+                write!(
+                    f,
+                    "{what}: the registry sent another number of bytes than {expected} has; nothing was kept"
+                )
             }
-            Self::Protocol { what, message } => write!(f, "{what}: unexpected answer from the registry: {message}"),
+            Self::Protocol { what, message } => {
+                write!(f, "{what}: unexpected answer from the registry: {message}")
+            }
             Self::Network { registry, message } => write!(f, "cannot reach registry {registry}: {message}"),
             Self::Store(error) => error.fmt(f),
             Self::Config(message) => f.write_str(message),

@@ -1,13 +1,15 @@
 //! The registry client: pull and push over the OCI distribution protocol, against any registry.
+//!
+//! `proto` is sans-I/O (challenges, error bodies, ranges) and is shared with a server; `client` owns sockets and time.
+//! What is fetched goes straight into the content store, which verifies it; nothing here decides what an image is.
+
+pub mod client;
+mod error;
 pub mod proto;
-#[path = "client/config.rs"]
-mod config;
-pub use config::{Credentials, Proxy, RegistryConfig};
-/// How the registry took the credentials.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum LoginOutcome {
-    /// They are good.
-    Accepted,
-    /// The registry asks nobody for credentials.
-    NotAsked,
-}
+
+pub use client::config::{Credentials, Proxy, RegistryConfig};
+pub use client::login::LoginOutcome;
+pub use client::pull::{Manifest, Pulled};
+pub use client::push::Uploaded;
+pub use client::{Access, Client, Repository};
+pub use error::RegistryError;

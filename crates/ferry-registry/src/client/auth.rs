@@ -50,19 +50,31 @@ pub(crate) async fn answer(
         .flat_map(challenge::parse)
         .collect();
     if let Some(bearer) = challenges.iter().find(|c| c.scheme == "bearer") {
-        return Ok(format!("Bearer {}", token(transport, tokens, (base, bearer), scope, credentials).await?));
+        return Ok(format!(
+            "Bearer {}",
+            token(transport, tokens, (base, bearer), scope, credentials).await?
+        ));
     }
     if challenges.iter().any(|c| c.scheme == "basic") {
         if credentials.username.is_empty() {
-            return Err(RegistryError::Unauthorized { registry, message: "authentication required".into() });
+            return Err(RegistryError::Unauthorized {
+                registry,
+                message: "authentication required".into(),
+            });
         }
         return Ok(basic(credentials));
     }
-    Err(protocol(&base.to_string(), "401 without a challenge that can be met (Basic or Bearer)".into()))
+    Err(protocol(
+        &base.to_string(),
+        "401 without a challenge that can be met (Basic or Bearer)".into(),
+    ))
 }
 
 fn basic(credentials: &Credentials) -> String {
-    format!("Basic {}", STANDARD.encode(format!("{}:{}", credentials.username, credentials.password)))
+    format!(
+        "Basic {}",
+        STANDARD.encode(format!("{}:{}", credentials.username, credentials.password))
+    )
 }
 
 async fn token(
@@ -73,10 +85,24 @@ async fn token(
     credentials: &Credentials,
 ) -> Result<String, RegistryError> {
     let realm_text = bearer.get("realm").unwrap_or_default();
-    let realm: Uri = realm_text.parse().map_err(|_| protocol(&base.to_string(), format!("the token realm {realm_text:?} is no address")))?;
+    let realm: Uri = realm_text.parse().map_err(|_| {
+        protocol(
+            &base.to_string(),
+            format!("the token realm {realm_text:?} is no address"),
+        )
+    })?;
     let service = bearer.get("service").unwrap_or_default().to_owned();
-    let key = [realm_text.to_owned(), service.clone(), scope.to_owned(), credentials.username.clone()];
-    if let Some((value, until)) = tokens.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key)
+    let key = [
+        realm_text.to_owned(),
+        service.clone(),
+        scope.to_owned(),
+        credentials.username.clone(),
+    ];
+    if let Some((value, until)) = tokens
+        .0
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .get(&key)
         && *until > Instant::now()
     {
         return Ok(value.clone());
@@ -84,8 +110,12 @@ async fn token(
     if !credentials.is_anonymous() {
         trusted_realm(transport, base, &realm)?;
     }
-    let what = format!("token for {scope:?} from {}", realm.authority().map(ToString::to_string).unwrap_or_default());
-    let authorization = (!credentials.username.is_empty() && credentials.identity_token.is_empty()).then(|| basic(credentials));
+    let what = format!(
+        "token for {scope:?} from {}",
+        realm.authority().map(ToString::to_string).unwrap_or_default()
+    );
+    let authorization = (!credentials.username.is_empty() && credentials.identity_token.is_empty())
+        .then(|| basic(credentials));
     let call = request(&realm, &service, scope, credentials)?.authorized(authorization.as_deref());
     let (status, _, body) = document(transport.send(&call).await?, &what).await?;
     if !status.is_success() {
@@ -97,21 +127,39 @@ async fn token(
         });
     }
     let parsed: TokenAnswer = serde_json::from_slice(&body).map_err(|e| protocol(&what, e.to_string()))?;
-    let value = if parsed.token.is_empty() { parsed.access_token } else { parsed.token };
+    let value = if parsed.token.is_empty() {
+        parsed.access_token
+    } else {
+        parsed.token
+    };
     if value.is_empty() || !value.bytes().all(|b| b.is_ascii_graphic()) {
         return Err(protocol(&what, "no token in the answer".into()));
     }
     let life = Duration::from_secs(parsed.expires_in.unwrap_or(60).clamp(60, 86_400) - 10);
-    tokens.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, (value.clone(), Instant::now() + life));
+    tokens
+        .0
+        .lock()
+        .unwrap_or_else(std::sync::PoisonError::into_inner)
+        .insert(key, (value.clone(), Instant::now() + life));
     Ok(value)
 }
 
-fn request<'a>(realm: &Uri, service: &str, scope: &str, credentials: &Credentials) -> Result<Call<'a>, RegistryError> {
+fn request<'a>(
+    realm: &Uri,
+    service: &str,
+    scope: &str,
+    credentials: &Credentials,
+) -> Result<Call<'a>, RegistryError> {
     let mut pairs = vec![("service", service)];
     pairs.extend(scope.split(' ').filter(|s| !s.is_empty()).map(|s| ("scope", s)));
     if !credentials.identity_token.is_empty() {
-        pairs.extend([("grant_type", "refresh_token"), ("client_id", "ferry"), ("refresh_token", credentials.identity_token.as_str())]);
-        let mut call = Call::new(Method::POST, realm.to_string()).header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")?;
+        pairs.extend([
+            ("grant_type", "refresh_token"),
+            ("client_id", "ferry"),
+            ("refresh_token", credentials.identity_token.as_str()),
+        ]);
+        let mut call = Call::new(Method::POST, realm.to_string())
+            .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")?;
         call.body = Bytes::from(form(&pairs));
         return Ok(call);
     }
@@ -125,22 +173,44 @@ fn request<'a>(realm: &Uri, service: &str, scope: &str, credentials: &Credential
 fn form(pairs: &[(&str, &str)]) -> String {
     let escape = |text: &str| -> String {
         text.bytes()
-            .map(|b| if b.is_ascii_alphanumeric() || b"-._~".contains(&b) { char::from(b).to_string() } else { format!("%{b:02X}") })
+            .map(|b| {
+                if b.is_ascii_alphanumeric() || b"-._~".contains(&b) {
+                    char::from(b).to_string()
+                } else {
+                    format!("%{b:02X}")
+                }
+            })
             .collect()
     };
-    pairs.iter().map(|(k, v)| format!("{}={}", escape(k), escape(v))).collect::<Vec<_>>().join("&")
+    pairs
+        .iter()
+        .map(|(k, v)| format!("{}={}", escape(k), escape(v)))
+        .collect::<Vec<_>>()
+        .join("&")
 }
 
 fn trusted_realm(transport: &Transport, base: &Uri, realm: &Uri) -> Result<(), RegistryError> {
-    let host = |uri: &Uri| uri.authority().map(|a| host_only(a.as_str()).to_ascii_lowercase()).unwrap_or_default();
+    let host = |uri: &Uri| {
+        uri.authority()
+            .map(|a| host_only(a.as_str()).to_ascii_lowercase())
+            .unwrap_or_default()
+    };
     let (registry, server) = (host(base), host(realm));
-    let tls = realm.scheme_str() == Some("https") || transport.config().is_insecure(realm.authority().map_or("", |a| a.as_str()));
-    if tls && (registry == server || (parent_domain(&registry).is_some() && parent_domain(&registry) == parent_domain(&server))) {
+    let tls = realm.scheme_str() == Some("https")
+        || transport
+            .config()
+            .is_insecure(realm.authority().map_or("", |a| a.as_str()));
+    if tls
+        && (registry == server
+            || (parent_domain(&registry).is_some() && parent_domain(&registry) == parent_domain(&server)))
+    {
         return Ok(());
     }
     Err(RegistryError::Unauthorized {
         registry: registry.clone(),
-        message: format!("registry {registry} asks to send its credentials to {server}, which is neither itself nor of its domain over TLS; refused"),
+        message: format!(
+            "registry {registry} asks to send its credentials to {server}, which is neither itself nor of its domain over TLS; refused"
+        ),
     })
 }
 
@@ -162,16 +232,27 @@ mod tests {
     #[test]
     fn credentials_stay_in_the_family() {
         let transport = Transport::new(RegistryConfig::default());
-        let check = |base: &str, realm: &str| trusted_realm(&transport, &base.parse().unwrap(), &realm.parse().unwrap()).is_ok();
-        assert!(check("https://registry-1.docker.io/v2/", "https://auth.docker.io/token"));
+        let check = |base: &str, realm: &str| {
+            trusted_realm(&transport, &base.parse().unwrap(), &realm.parse().unwrap()).is_ok()
+        };
+        assert!(check(
+            "https://registry-1.docker.io/v2/",
+            "https://auth.docker.io/token"
+        ));
         assert!(check("http://127.0.0.1:5000/v2/", "http://127.0.0.1:5001/token"));
-        assert!(!check("https://registry.example.com/", "http://registry.example.com/token"));
+        assert!(!check(
+            "https://registry.example.com/",
+            "http://registry.example.com/token"
+        ));
         assert!(!check("https://registry.example.com/", "https://evil.test/token"));
         assert!(!check("https://10.0.0.1/", "https://10.0.0.2/token"));
     }
 
     #[test]
     fn forms_are_escaped() {
-        assert_eq!(form(&[("scope", "repository:a/b:pull,push"), ("x", "a b&c")]), "scope=repository%3Aa%2Fb%3Apull%2Cpush&x=a%20b%26c");
+        assert_eq!(
+            form(&[("scope", "repository:a/b:pull,push"), ("x", "a b&c")]),
+            "scope=repository%3Aa%2Fb%3Apull%2Cpush&x=a%20b%26c"
+        );
     }
 }

@@ -54,7 +54,9 @@ impl Credentials {
 
 impl std::fmt::Debug for Credentials {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Credentials").field("username", &self.username).finish_non_exhaustive()
+        f.debug_struct("Credentials")
+            .field("username", &self.username)
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,10 +72,16 @@ impl RegistryConfig {
     /// Whether plain HTTP and unverified TLS are allowed towards `authority`.
     pub fn is_insecure(&self, authority: &str) -> bool {
         let host = host_only(authority);
-        let address: Option<IpAddr> = if host == "localhost" { Some(IpAddr::from([127, 0, 0, 1])) } else { host.parse().ok() };
+        let address: Option<IpAddr> = if host == "localhost" {
+            Some(IpAddr::from([127, 0, 0, 1]))
+        } else {
+            host.parse().ok()
+        };
         address.is_some_and(|ip| ip.is_loopback())
             || self.insecure.iter().any(|entry| {
-                entry == authority || entry == host || address.is_some_and(|ip| entry.parse::<IpNet>().is_ok_and(|net| net.contains(&ip)))
+                entry == authority
+                    || entry == host
+                    || address.is_some_and(|ip| entry.parse::<IpNet>().is_ok_and(|net| net.contains(&ip)))
             })
     }
 }
@@ -85,14 +93,19 @@ impl Proxy {
         let address: Option<IpAddr> = host.parse().ok();
         let direct = host == "localhost"
             || address.is_some_and(|ip| ip.is_loopback())
-            || self.no_proxy.iter().map(|e| e.trim()).filter(|e| !e.is_empty()).any(|entry| {
-                let name = entry.trim_start_matches("*.").trim_start_matches('.');
-                entry == "*"
-                    || entry == authority
-                    || host == name
-                    || host.ends_with(&format!(".{name}"))
-                    || address.is_some_and(|ip| entry.parse::<IpNet>().is_ok_and(|net| net.contains(&ip)))
-            });
+            || self
+                .no_proxy
+                .iter()
+                .map(|e| e.trim())
+                .filter(|e| !e.is_empty())
+                .any(|entry| {
+                    let name = entry.trim_start_matches("*.").trim_start_matches('.');
+                    entry == "*"
+                        || entry == authority
+                        || host == name
+                        || host.ends_with(&format!(".{name}"))
+                        || address.is_some_and(|ip| entry.parse::<IpNet>().is_ok_and(|net| net.contains(&ip)))
+                });
         let chosen = if https { &self.https } else { &self.http };
         chosen.as_deref().filter(|p| !direct && !p.is_empty())
     }
@@ -104,8 +117,17 @@ mod tests {
 
     #[test]
     fn loopback_and_listed_hosts_are_insecure() {
-        let config = RegistryConfig { insecure: vec!["reg.example:5000".into(), "10.0.0.0/8".into()], ..Default::default() };
-        for yes in ["127.0.0.1:5000", "localhost:1", "[::1]:5000", "reg.example:5000", "10.1.2.3"] {
+        let config = RegistryConfig {
+            insecure: vec!["reg.example:5000".into(), "10.0.0.0/8".into()],
+            ..Default::default()
+        };
+        for yes in [
+            "127.0.0.1:5000",
+            "localhost:1",
+            "[::1]:5000",
+            "reg.example:5000",
+            "10.1.2.3",
+        ] {
             assert!(config.is_insecure(yes), "{yes}");
         }
         for no in ["reg.example", "192.168.0.1:5000", "docker.io"] {
@@ -115,7 +137,11 @@ mod tests {
 
     #[test]
     fn no_proxy_covers_domains_and_networks() {
-        let proxy = Proxy { https: Some("p:1".into()), http: None, no_proxy: vec![".corp".into(), "10.0.0.0/8".into()] };
+        let proxy = Proxy {
+            https: Some("p:1".into()),
+            http: None,
+            no_proxy: vec![".corp".into(), "10.0.0.0/8".into()],
+        };
         assert_eq!(proxy.for_host(true, "a.corp:443"), None);
         assert_eq!(proxy.for_host(true, "10.2.3.4"), None);
         assert_eq!(proxy.for_host(true, "example"), Some("p:1"));

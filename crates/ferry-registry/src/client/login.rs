@@ -21,14 +21,28 @@ impl Client {
     ///
     /// # Errors
     /// [`RegistryError::Unauthorized`] where they are refused.
-    pub async fn login(&self, server: &str, credentials: &Credentials) -> Result<LoginOutcome, RegistryError> {
-        let authority = match server.trim_start_matches("https://").trim_start_matches("http://").split('/').next().unwrap_or_default() {
+    pub async fn login(
+        &self,
+        server: &str,
+        credentials: &Credentials,
+    ) -> Result<LoginOutcome, RegistryError> {
+        let authority = match server
+            .trim_start_matches("https://")
+            .trim_start_matches("http://")
+            .split('/')
+            .next()
+            .unwrap_or_default()
+        {
             "" | "docker.io" | "index.docker.io" => DEFAULT_REGISTRY_HOST,
             other => other,
         };
         let base = self.base(authority).await?;
         let url = format!("{}/v2/", base.to_string().trim_end_matches('/'));
-        let first = self.0.transport.send(&Call::new(Method::GET, url.clone())).await?;
+        let first = self
+            .0
+            .transport
+            .send(&Call::new(Method::GET, url.clone()))
+            .await?;
         if first.status().is_success() {
             return Ok(LoginOutcome::NotAsked);
         }
@@ -37,14 +51,26 @@ impl Client {
         }
         let headers = first.headers().clone();
         drop(first);
-        let value = auth::answer(&self.0.transport, &self.0.tokens, (&base, &headers), "", credentials).await?;
-        let second = self.0.transport.send(&Call::new(Method::GET, url).authorized(Some(&value))).await?;
+        let value = auth::answer(
+            &self.0.transport,
+            &self.0.tokens,
+            (&base, &headers),
+            "",
+            credentials,
+        )
+        .await?;
+        let second = self
+            .0
+            .transport
+            .send(&Call::new(Method::GET, url).authorized(Some(&value)))
+            .await?;
         let (status, _, body) = document(second, authority).await?;
         match status {
             s if s.is_success() => Ok(LoginOutcome::Accepted),
-            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-                Err(RegistryError::Unauthorized { registry: authority.to_owned(), message: crate::proto::errors::sentence(&body) })
-            }
+            StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(RegistryError::Unauthorized {
+                registry: authority.to_owned(),
+                message: crate::proto::errors::sentence(&body),
+            }),
             other => Err(protocol(authority, other.to_string())),
         }
     }

@@ -55,7 +55,11 @@ impl Access {
 impl Client {
     /// A client with these settings; no connection is made yet.
     pub fn new(config: RegistryConfig) -> Self {
-        Self(Arc::new(Inner { transport: Transport::new(config), tokens: auth::Tokens::default(), schemes: Mutex::default() }))
+        Self(Arc::new(Inner {
+            transport: Transport::new(config),
+            tokens: auth::Tokens::default(),
+            schemes: Mutex::default(),
+        }))
     }
 
     /// The repository that `reference` names, its mirrors before it where it is read from the default registry.
@@ -63,22 +67,44 @@ impl Client {
         let mut bases = Vec::new();
         if reference.registry() == DEFAULT_REGISTRY {
             if access == Access::Pull {
-                bases.extend(self.0.transport.config().mirrors.iter().map(|m| (m.trim_end_matches('/').to_owned(), true)));
+                bases.extend(
+                    self.0
+                        .transport
+                        .config()
+                        .mirrors
+                        .iter()
+                        .map(|m| (m.trim_end_matches('/').to_owned(), true)),
+                );
             }
             bases.push((format!("https://{DEFAULT_REGISTRY_HOST}"), false));
         } else {
             bases.push((reference.registry().to_owned(), false));
         }
-        Repository { client: self.clone(), name: reference.repository().to_owned(), bases, credentials, access }
+        Repository {
+            client: self.clone(),
+            name: reference.repository().to_owned(),
+            bases,
+            credentials,
+            access,
+        }
     }
 
     /// The base address of `authority`, which may already have a scheme: https, or http where that is allowed and nothing else answers.
     async fn base(&self, authority: &str) -> Result<Uri, RegistryError> {
-        let parse = |text: String| text.parse::<Uri>().map_err(|_| RegistryError::Config(format!("{text:?} is no registry address")));
+        let parse = |text: String| {
+            text.parse::<Uri>()
+                .map_err(|_| RegistryError::Config(format!("{text:?} is no registry address")))
+        };
         if authority.contains("://") {
             return parse(authority.to_owned());
         }
-        let known = self.0.schemes.lock().unwrap_or_else(PoisonError::into_inner).get(authority).copied();
+        let known = self
+            .0
+            .schemes
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(authority)
+            .copied();
         if let Some(scheme) = known {
             return parse(format!("{scheme}://{authority}"));
         }
@@ -88,10 +114,19 @@ impl Client {
             if scheme == "http" && !insecure {
                 break;
             }
-            match self.0.transport.send(&Call::new(Method::GET, format!("{scheme}://{authority}/v2/"))).await {
+            match self
+                .0
+                .transport
+                .send(&Call::new(Method::GET, format!("{scheme}://{authority}/v2/")))
+                .await
+            {
                 // A TLS server asked in plain text answers 400 and the like; a registry answers 200, 401 or 403 here.
                 Ok(response) if scheme == "https" || response.status() != StatusCode::BAD_REQUEST => {
-                    self.0.schemes.lock().unwrap_or_else(PoisonError::into_inner).insert(authority.to_owned(), scheme);
+                    self.0
+                        .schemes
+                        .lock()
+                        .unwrap_or_else(PoisonError::into_inner)
+                        .insert(authority.to_owned(), scheme);
                     return parse(format!("{scheme}://{authority}"));
                 }
                 Ok(_) => {}
@@ -115,7 +150,14 @@ impl Client {
         }
         let headers = first.headers().clone();
         drop(first);
-        let value = auth::answer(&self.0.transport, &self.0.tokens, (base, &headers), scope, credentials).await?;
+        let value = auth::answer(
+            &self.0.transport,
+            &self.0.tokens,
+            (base, &headers),
+            scope,
+            credentials,
+        )
+        .await?;
         call.authorization = Some(&value);
         self.0.transport.send(&call).await
     }
@@ -138,16 +180,29 @@ impl Repository {
     }
 
     fn url(&self, base: &Uri, rest: &str) -> String {
-        format!("{}/v2/{}/{rest}", base.to_string().trim_end_matches('/'), self.name)
+        format!(
+            "{}/v2/{}/{rest}",
+            base.to_string().trim_end_matches('/'),
+            self.name
+        )
     }
 
     /// Credentials are the registry's: a mirror gets none.
     fn credentials(&self, mirror: bool) -> Credentials {
-        if mirror { Credentials::default() } else { self.credentials.clone() }
+        if mirror {
+            Credentials::default()
+        } else {
+            self.credentials.clone()
+        }
     }
 
     /// Asks every base in turn until one answers `rest` with success; a mirror's failure of any kind is no failure.
-    async fn ask(&self, method: &Method, rest: &str, headers: &[(header::HeaderName, String)]) -> Result<Answer, RegistryError> {
+    async fn ask(
+        &self,
+        method: &Method,
+        rest: &str,
+        headers: &[(header::HeaderName, String)],
+    ) -> Result<Answer, RegistryError> {
         let mut last = None;
         for (authority, mirror) in &self.bases {
             match self.ask_one((authority, *mirror), method, rest, headers).await {
@@ -174,13 +229,23 @@ impl Repository {
         for (name, value) in headers {
             call = call.header(name.clone(), value)?;
         }
-        let response = self.client.authorized(&base, call, &self.scope(), &self.credentials(mirror)).await?;
+        let response = self
+            .client
+            .authorized(&base, call, &self.scope(), &self.credentials(mirror))
+            .await?;
         let what = format!("{authority}/{} {rest}", self.name);
-        Ok(Answer { response: self.check(response, &what).await?, what })
+        Ok(Answer {
+            response: self.check(response, &what).await?,
+            what,
+        })
     }
 
     /// Turns an answer that is no success into an error.
-    async fn check(&self, response: Response<Incoming>, what: &str) -> Result<Response<Incoming>, RegistryError> {
+    async fn check(
+        &self,
+        response: Response<Incoming>,
+        what: &str,
+    ) -> Result<Response<Incoming>, RegistryError> {
         if response.status().is_success() {
             return Ok(response);
         }
@@ -188,10 +253,18 @@ impl Repository {
         let (status, _, body) = document(response, what).await?;
         let message = crate::proto::errors::sentence(&body);
         Err(match status {
-            StatusCode::UNAUTHORIZED if self.credentials.is_anonymous() => RegistryError::Denied { what: self.name.clone(), message },
+            StatusCode::UNAUTHORIZED if self.credentials.is_anonymous() => RegistryError::Denied {
+                what: self.name.clone(),
+                message,
+            },
             StatusCode::UNAUTHORIZED => RegistryError::Unauthorized { registry, message },
-            StatusCode::FORBIDDEN => RegistryError::Denied { what: self.name.clone(), message },
-            StatusCode::NOT_FOUND => RegistryError::NotFound { what: what.to_owned() },
+            StatusCode::FORBIDDEN => RegistryError::Denied {
+                what: self.name.clone(),
+                message,
+            },
+            StatusCode::NOT_FOUND => RegistryError::NotFound {
+                what: what.to_owned(),
+            },
             _ => protocol(what, format!("{status}: {message}")),
         })
     }

@@ -20,6 +20,8 @@ use tokio::sync::mpsc;
 const SILENCE: Duration = Duration::from_secs(60);
 /// Frames on their way to the disk.
 const IN_FLIGHT: usize = 64;
+/// The most tags of a repository that are taken.
+const MAX_TAGS: usize = 10_000;
 
 /// A manifest or index as served.
 #[derive(Clone, Debug)]
@@ -47,39 +49,113 @@ impl Repository {
     /// # Errors
     /// [`RegistryError::Mismatch`] where a digest was asked for and other bytes came.
     pub async fn manifest(&self, which: &str) -> Result<Manifest, RegistryError> {
-        let accept = [media::OCI_INDEX, media::OCI_MANIFEST, media::DOCKER_INDEX, media::DOCKER_MANIFEST].join(", ");
+        let accept = [
+            media::OCI_INDEX,
+            media::OCI_MANIFEST,
+            media::DOCKER_INDEX,
+            media::DOCKER_MANIFEST,
+        ]
+        .join(", ");
         let rest = format!("manifests/{which}");
         let headers = [(header::ACCEPT, accept)];
         let (what, (_, headers, bytes)) = retry(|| async {
             let answer = self.ask(&Method::GET, &rest, &headers).await?;
-            Ok((answer.what.clone(), document(answer.response, &answer.what).await?))
+            Ok((
+                answer.what.clone(),
+                document(answer.response, &answer.what).await?,
+            ))
         })
         .await?;
         if bytes.len() > MAX_MANIFEST {
-            return Err(protocol(&what, format!("a manifest of {} bytes; at most {MAX_MANIFEST} are taken", bytes.len())));
+            return Err(protocol(
+                &what,
+                format!(
+                    "a manifest of {} bytes; at most {MAX_MANIFEST} are taken",
+                    bytes.len()
+                ),
+            ));
         }
         let asked: Option<Digest> = which.parse().ok();
         let digest = hash(&bytes, asked.as_ref());
         if let Some(expected) = asked.filter(|expected| *expected != digest) {
-            return Err(RegistryError::Mismatch { what, expected, actual: Some(digest) });
+            return Err(RegistryError::Mismatch {
+                what,
+                expected,
+                actual: Some(digest),
+            });
         }
         if let Some(told) = text(&headers, "docker-content-digest").and_then(|t| t.parse::<Digest>().ok())
             && told.algorithm() == digest.algorithm()
             && told != digest
         {
-            return Err(RegistryError::Mismatch { what, expected: told, actual: Some(digest) });
+            return Err(RegistryError::Mismatch {
+                what,
+                expected: told,
+                actual: Some(digest),
+            });
         }
-        let served = text(&headers, "content-type").unwrap_or_default().split(';').next().unwrap_or_default().trim().to_owned();
-        Ok(Manifest { media_type: media_type(&bytes, served), bytes, digest })
+        let served = text(&headers, "content-type")
+            .unwrap_or_default()
+            .split(';')
+            .next()
+            .unwrap_or_default()
+            .trim()
+            .to_owned();
+        Ok(Manifest {
+            media_type: media_type(&bytes, served),
+            bytes,
+            digest,
+        })
     }
 
     /// The digest that a tag names now, without its manifest.
     pub async fn digest_of(&self, which: &str) -> Result<Option<Digest>, RegistryError> {
-        let accept = [media::OCI_INDEX, media::OCI_MANIFEST, media::DOCKER_INDEX, media::DOCKER_MANIFEST].join(", ");
-        match self.ask(&Method::HEAD, &format!("manifests/{which}"), &[(header::ACCEPT, accept)]).await {
-            Ok(answer) => Ok(text(answer.response.headers(), "docker-content-digest").and_then(|t| t.parse().ok())),
+        let accept = [
+            media::OCI_INDEX,
+            media::OCI_MANIFEST,
+            media::DOCKER_INDEX,
+            media::DOCKER_MANIFEST,
+        ]
+        .join(", ");
+        match self
+            .ask(
+                &Method::HEAD,
+                &format!("manifests/{which}"),
+                &[(header::ACCEPT, accept)],
+            )
+            .await
+        {
+            Ok(answer) => {
+                Ok(text(answer.response.headers(), "docker-content-digest").and_then(|t| t.parse().ok()))
+            }
             Err(RegistryError::NotFound { .. }) => Ok(None),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Every tag of the repository, at most 10,000 of them.
+    pub async fn tags(&self) -> Result<Vec<String>, RegistryError> {
+        #[derive(serde::Deserialize)]
+        struct Page {
+            tags: Option<Vec<String>>,
+        }
+        let mut tags: Vec<String> = Vec::new();
+        loop {
+            let rest = match tags.last() {
+                None => "tags/list?n=1000".to_owned(),
+                Some(last) => format!("tags/list?n=1000&last={last}"),
+            };
+            let answer = self.ask(&Method::GET, &rest, &[]).await?;
+            let more = answer.response.headers().contains_key(header::LINK);
+            let what = answer.what.clone();
+            let (_, _, body) = document(answer.response, &what).await?;
+            let page: Page = serde_json::from_slice(&body).map_err(|e| protocol(&what, e.to_string()))?;
+            let page = page.tags.unwrap_or_default();
+            let done = page.is_empty() || !more || tags.len() + page.len() >= MAX_TAGS;
+            tags.extend(page);
+            if done {
+                return Ok(tags);
+            }
         }
     }
 
@@ -107,7 +183,12 @@ impl Repository {
         }
     }
 
-    async fn attempt(&self, store: &Store, blob: &Descriptor, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<(), RegistryError> {
+    async fn attempt(
+        &self,
+        store: &Store,
+        blob: &Descriptor,
+        progress: &(dyn Fn(u64) + Send + Sync),
+    ) -> Result<(), RegistryError> {
         let (chunks, received) = mpsc::channel::<Bytes>(IN_FLIGHT);
         let (start, started) = tokio::sync::oneshot::channel();
         let writer = {
@@ -126,7 +207,11 @@ impl Repository {
             (Err(error), _) => Err(error),
             (Ok(()), Ok(())) => Ok(()),
             (Ok(()), Err(ferry_store::StoreError::DigestMismatch { expected, actual })) => {
-                Err(RegistryError::Mismatch { what: format!("blob of {}", self.name), expected, actual: Some(actual) })
+                Err(RegistryError::Mismatch {
+                    what: format!("blob of {}", self.name),
+                    expected,
+                    actual: Some(actual),
+                })
             }
             (Ok(()), Err(error)) => Err(error.into()),
         }
@@ -143,12 +228,20 @@ impl Repository {
         if offset == blob.size && offset > 0 {
             return Ok(());
         }
-        let headers: Vec<_> = (offset > 0).then(|| (header::RANGE, format!("bytes={offset}-"))).into_iter().collect();
-        let answer = self.ask(&Method::GET, &format!("blobs/{}", blob.digest), &headers).await?;
+        let headers: Vec<_> = (offset > 0)
+            .then(|| (header::RANGE, format!("bytes={offset}-")))
+            .into_iter()
+            .collect();
+        let answer = self
+            .ask(&Method::GET, &format!("blobs/{}", blob.digest), &headers)
+            .await?;
         let mut skip = skipped(&answer.response, offset, &answer.what)?;
         let mut at = offset;
         let registry = answer.what.split('/').next().unwrap_or_default().to_owned();
-        let network = |message: String| RegistryError::Network { registry: registry.clone(), message };
+        let network = |message: String| RegistryError::Network {
+            registry: registry.clone(),
+            message,
+        };
         let mut body = answer.response.into_body();
         while let Some(mut bytes) = next(&mut body).await.map_err(&network)? {
             let cut = usize::try_from(skip).unwrap_or(usize::MAX).min(bytes.len());
@@ -156,7 +249,11 @@ impl Repository {
             let _ = bytes.split_to(cut);
             at += bytes.len() as u64;
             if at > blob.size {
-                return Err(RegistryError::Mismatch { what: answer.what, expected: blob.digest.clone(), actual: None });
+                return Err(RegistryError::Mismatch {
+                    what: answer.what,
+                    expected: blob.digest.clone(),
+                    actual: None,
+                });
             }
             if !bytes.is_empty() && chunks.send(bytes).await.is_err() {
                 return Ok(());
@@ -164,7 +261,10 @@ impl Repository {
             progress(at);
         }
         if at < blob.size {
-            return Err(network(format!("blob {} ended after {at} of {} bytes", blob.digest, blob.size)));
+            return Err(network(format!(
+                "blob {} ended after {at} of {} bytes",
+                blob.digest, blob.size
+            )));
         }
         Ok(())
     }
@@ -177,7 +277,10 @@ fn skipped(response: &http::Response<Incoming>, offset: u64, what: &str) -> Resu
     }
     match text(response.headers(), "content-range").and_then(parse_content_range) {
         Some((first, _, _)) if first <= offset => Ok(offset - first),
-        _ => Err(protocol(what, format!("206 for another range than bytes={offset}-"))),
+        _ => Err(protocol(
+            what,
+            format!("206 for another range than bytes={offset}-"),
+        )),
     }
 }
 
@@ -212,7 +315,11 @@ fn write(
         ingest.write(&bytes)?;
         at += bytes.len() as u64;
     }
-    if at == blob.size { ingest.commit().map(drop) } else { Ok(()) }
+    if at == blob.size {
+        ingest.commit().map(drop)
+    } else {
+        Ok(())
+    }
 }
 
 /// SHA-256 of a document.
@@ -237,5 +344,8 @@ fn media_type(bytes: &[u8], served: String) -> String {
     if media::is_manifest(&served) || media::is_index(&served) {
         return served;
     }
-    serde_json::from_slice::<Own>(bytes).ok().and_then(|own| own.media_type).unwrap_or_default()
+    serde_json::from_slice::<Own>(bytes)
+        .ok()
+        .and_then(|own| own.media_type)
+        .unwrap_or_default()
 }

@@ -1,7 +1,7 @@
 //! Writing: blobs that are missing, mounted from a sister repository where the registry has them, then the manifest.
 
 use super::retry::retry;
-use super::transport::{BoxError, Body, Call, absolute, document, empty, protocol};
+use super::transport::{Body, BoxError, Call, absolute, document, empty, protocol};
 use super::{Repository, auth, text};
 use crate::RegistryError;
 use bytes::Bytes;
@@ -35,7 +35,10 @@ struct Upload {
 
 impl Repository {
     fn base_authority(&self) -> Result<&str, RegistryError> {
-        self.bases.last().map(|(b, _)| b.as_str()).ok_or_else(|| RegistryError::Config("no registry to push to".into()))
+        self.bases
+            .last()
+            .map(|(b, _)| b.as_str())
+            .ok_or_else(|| RegistryError::Config("no registry to push to".into()))
     }
 
     /// Sends a blob of `store`, unless it is there or can be mounted from one of `sisters` (repository names).
@@ -47,7 +50,10 @@ impl Repository {
         progress: Arc<dyn Fn(u64) + Send + Sync>,
     ) -> Result<Uploaded, RegistryError> {
         let head = retry(|| async {
-            match self.ask(&Method::HEAD, &format!("blobs/{}", blob.digest), &[]).await {
+            match self
+                .ask(&Method::HEAD, &format!("blobs/{}", blob.digest), &[])
+                .await
+            {
                 Ok(_) => Ok(true),
                 Err(RegistryError::NotFound { .. }) => Ok(false),
                 Err(error) => Err(error),
@@ -57,7 +63,9 @@ impl Repository {
             return Ok(Uploaded::AlreadyThere);
         }
         for sister in sisters.iter().filter(|s| **s != self.name) {
-            let (_, response) = self.begin(&format!("?mount={}&from={sister}", blob.digest), Some(sister)).await?;
+            let (_, response) = self
+                .begin(&format!("?mount={}&from={sister}", blob.digest), Some(sister))
+                .await?;
             if response.status() == StatusCode::CREATED {
                 return Ok(Uploaded::Mounted(sister.clone()));
             }
@@ -67,7 +75,11 @@ impl Repository {
     }
 
     /// `POST …/blobs/uploads/<query>`; the scope includes reading `sister`.
-    async fn begin(&self, query: &str, sister: Option<&str>) -> Result<(Upload, Response<Incoming>), RegistryError> {
+    async fn begin(
+        &self,
+        query: &str,
+        sister: Option<&str>,
+    ) -> Result<(Upload, Response<Incoming>), RegistryError> {
         let base = self.client.base(self.base_authority()?).await?;
         let url = self.url(&base, &format!("blobs/uploads/{query}"));
         let scope = match sister {
@@ -79,8 +91,17 @@ impl Repository {
         let mut authorization = None;
         if response.status() == StatusCode::UNAUTHORIZED {
             let headers = response.headers().clone();
-            let value = auth::answer(transport, &self.client.0.tokens, (&base, &headers), &scope, &self.credentials).await?;
-            response = transport.send(&Call::new(Method::POST, url.clone()).authorized(Some(&value))).await?;
+            let value = auth::answer(
+                transport,
+                &self.client.0.tokens,
+                (&base, &headers),
+                &scope,
+                &self.credentials,
+            )
+            .await?;
+            response = transport
+                .send(&Call::new(Method::POST, url.clone()).authorized(Some(&value)))
+                .await?;
             authorization = Some(value);
         }
         let what = format!("upload to {}", self.name);
@@ -90,39 +111,75 @@ impl Repository {
             (_, Some(location)) => absolute(&base, location),
             (_, None) => return Err(protocol(&what, "no Location".into())),
         };
-        Ok((Upload { location, authorization }, response))
+        Ok((
+            Upload {
+                location,
+                authorization,
+            },
+            response,
+        ))
     }
 
-    async fn upload(&self, store: &Store, blob: &Descriptor, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<(), RegistryError> {
+    async fn upload(
+        &self,
+        store: &Store,
+        blob: &Descriptor,
+        progress: Arc<dyn Fn(u64) + Send + Sync>,
+    ) -> Result<(), RegistryError> {
         let (upload, _) = self.begin("", None).await?;
         let what = format!("upload of {} to {}", blob.digest, self.name);
         let joint = if upload.location.contains('?') { '&' } else { '?' };
         let url = format!("{}{joint}digest={}", upload.location, blob.digest);
-        let uri: Uri = url.parse().map_err(|_| protocol(&what, format!("the Location {url:?} is no address")))?;
+        let uri: Uri = url
+            .parse()
+            .map_err(|_| protocol(&what, format!("the Location {url:?} is no address")))?;
         let base: Uri = self.client.base(self.base_authority()?).await?;
         let mut request = Request::builder()
             .method(Method::PUT)
             .uri(uri.clone())
             .header(header::CONTENT_TYPE, "application/octet-stream")
             .header(header::CONTENT_LENGTH, blob.size);
-        if let Some(value) = upload.authorization.filter(|_| uri.authority() == base.authority() && uri.scheme() == base.scheme()) {
+        if let Some(value) = upload
+            .authorization
+            .filter(|_| uri.authority() == base.authority() && uri.scheme() == base.scheme())
+        {
             request = request.header(header::AUTHORIZATION, value);
         }
-        let body = if blob.size == 0 { empty() } else { file_body(store, &blob.digest, progress)? };
-        let request = request.body(body).map_err(|e| RegistryError::Config(e.to_string()))?;
-        let response = self.check(self.client.0.transport.once(request).await?, &what).await?;
-        if response.status() == StatusCode::CREATED { Ok(()) } else { Err(protocol(&what, response.status().to_string())) }
+        let body = if blob.size == 0 {
+            empty()
+        } else {
+            file_body(store, &blob.digest, progress)?
+        };
+        let request = request
+            .body(body)
+            .map_err(|e| RegistryError::Config(e.to_string()))?;
+        let response = self
+            .check(self.client.0.transport.once(request).await?, &what)
+            .await?;
+        if response.status() == StatusCode::CREATED {
+            Ok(())
+        } else {
+            Err(protocol(&what, response.status().to_string()))
+        }
     }
 
     /// Puts a manifest or index under a tag or its digest.
-    pub async fn send_manifest(&self, which: &str, media_type: &str, bytes: Bytes) -> Result<Digest, RegistryError> {
+    pub async fn send_manifest(
+        &self,
+        which: &str,
+        media_type: &str,
+        bytes: Bytes,
+    ) -> Result<Digest, RegistryError> {
         let base = self.client.base(self.base_authority()?).await?;
         let url = self.url(&base, &format!("manifests/{which}"));
         let what = format!("manifest {which} of {}", self.name);
         let response = retry(|| async {
             let mut call = Call::new(Method::PUT, url.clone()).header(header::CONTENT_TYPE, media_type)?;
             call.body = bytes.clone();
-            let response = self.client.authorized(&base, call, &self.scope(), &self.credentials).await?;
+            let response = self
+                .client
+                .authorized(&base, call, &self.scope(), &self.credentials)
+                .await?;
             self.check(response, &what).await
         })
         .await?;
@@ -130,16 +187,21 @@ impl Repository {
         let told = headers.get("docker-content-digest").map(HeaderValue::to_str);
         let digest = super::pull::sha256(&bytes);
         match told {
-            Some(Ok(text)) if text.starts_with("sha256:") && text != digest.to_string() => {
-                Err(protocol(&what, format!("the registry stored {text} instead of {digest}")))
-            }
+            Some(Ok(text)) if text.starts_with("sha256:") && text != digest.to_string() => Err(protocol(
+                &what,
+                format!("the registry stored {text} instead of {digest}"),
+            )),
             _ => Ok(digest),
         }
     }
 }
 
 /// A blob's file as a body; `progress` is told how many bytes have been taken.
-fn file_body(store: &Store, digest: &Digest, progress: Arc<dyn Fn(u64) + Send + Sync>) -> Result<Body, RegistryError> {
+fn file_body(
+    store: &Store,
+    digest: &Digest,
+    progress: Arc<dyn Fn(u64) + Send + Sync>,
+) -> Result<Body, RegistryError> {
     let mut file = store.content().open(digest)?;
     let (chunks, received) = mpsc::channel::<Result<Bytes, BoxError>>(8);
     tokio::task::spawn_blocking(move || {
@@ -159,12 +221,17 @@ fn file_body(store: &Store, digest: &Digest, progress: Arc<dyn Fn(u64) + Send + 
         }
     });
     let mut sent = 0;
-    let frames = futures_util::stream::unfold(received, |mut r| async move { r.recv().await.map(|item| (item, r)) }).map(move |item| {
-        item.map(|bytes| {
-            sent += bytes.len() as u64;
-            progress(sent);
-            Frame::data(bytes)
-        })
-    });
+    let frames =
+        futures_util::stream::unfold(
+            received,
+            |mut r| async move { r.recv().await.map(|item| (item, r)) },
+        )
+        .map(move |item| {
+            item.map(|bytes| {
+                sent += bytes.len() as u64;
+                progress(sent);
+                Frame::data(bytes)
+            })
+        });
     Ok(StreamBody::new(frames).boxed_unsync())
 }

@@ -31,7 +31,11 @@ impl tower_service::Service<hyper_util::client::legacy::connect::dns::Name> for 
     fn call(&mut self, name: hyper_util::client::legacy::connect::dns::Name) -> Self::Future {
         Box::pin(async move {
             let found = lookup(name.as_str()).await?;
-            Ok(found.into_iter().map(|ip| SocketAddr::new(ip, 0)).collect::<Vec<_>>().into_iter())
+            Ok(found
+                .into_iter()
+                .map(|ip| SocketAddr::new(ip, 0))
+                .collect::<Vec<_>>()
+                .into_iter())
         })
     }
 }
@@ -49,10 +53,14 @@ async fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
     if !found.is_empty() {
         return Ok(found);
     }
-    let resolv = tokio::fs::read_to_string("/etc/resolv.conf").await.unwrap_or_default();
+    let resolv = tokio::fs::read_to_string("/etc/resolv.conf")
+        .await
+        .unwrap_or_default();
     let servers = name_servers(&resolv);
     if servers.is_empty() {
-        return Err(io::Error::other(format!("no address for {host} in /etc/hosts and no name server in /etc/resolv.conf")));
+        return Err(io::Error::other(format!(
+            "no address for {host} in /etc/hosts and no name server in /etc/resolv.conf"
+        )));
     }
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("no such host: {host}"));
     for server in servers {
@@ -65,7 +73,9 @@ async fn lookup(host: &str) -> io::Result<Vec<IpAddr>> {
                 }
             }
             (Err(_), Ok(v6)) if !v6.is_empty() => return Ok(v6),
-            (Err(error), _) => last = io::Error::new(error.kind(), format!("looking up {host} at {server}: {error}")),
+            (Err(error), _) => {
+                last = io::Error::new(error.kind(), format!("looking up {host} at {server}: {error}"))
+            }
         }
     }
     Err(last)
@@ -95,9 +105,16 @@ async fn ask(server: SocketAddr, host: &str, kind: TYPE) -> io::Result<Vec<IpAdd
     let id = u16::try_from(rand_id() & 0xffff).unwrap_or_default();
     let mut packet = Packet::new_query(id);
     packet.set_flags(PacketFlag::RECURSION_DESIRED);
-    packet.questions.push(Question::new(Name::new(host).map_err(invalid)?.into_owned(), QTYPE::TYPE(kind), CLASS::IN.into(), false));
+    packet.questions.push(Question::new(
+        Name::new(host).map_err(invalid)?.into_owned(),
+        QTYPE::TYPE(kind),
+        CLASS::IN.into(),
+        false,
+    ));
     let query = packet.build_bytes_vec().map_err(invalid)?;
-    let answer = tokio::time::timeout(PATIENCE, exchange(server, &query, id)).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
+    let answer = tokio::time::timeout(PATIENCE, exchange(server, &query, id))
+        .await
+        .map_err(|_| io::Error::from(io::ErrorKind::TimedOut))??;
     let parsed = Packet::parse(&answer).map_err(invalid)?;
     Ok(parsed
         .answers
@@ -116,7 +133,11 @@ fn rand_id() -> u64 {
 }
 
 async fn exchange(server: SocketAddr, query: &[u8], id: u16) -> io::Result<Vec<u8>> {
-    let local: SocketAddr = if server.is_ipv4() { (Ipv4Addr::UNSPECIFIED, 0).into() } else { (Ipv6Addr::UNSPECIFIED, 0).into() };
+    let local: SocketAddr = if server.is_ipv4() {
+        (Ipv4Addr::UNSPECIFIED, 0).into()
+    } else {
+        (Ipv6Addr::UNSPECIFIED, 0).into()
+    };
     let socket = UdpSocket::bind(local).await?;
     socket.connect(server).await?;
     socket.send(query).await?;
@@ -126,7 +147,11 @@ async fn exchange(server: SocketAddr, query: &[u8], id: u16) -> io::Result<Vec<u
         if n >= 12 && buffer[..2] == id.to_be_bytes() {
             let truncated = buffer[2] & 2 != 0;
             buffer.truncate(n);
-            return if truncated { over_tcp(server, query).await } else { Ok(buffer) };
+            return if truncated {
+                over_tcp(server, query).await
+            } else {
+                Ok(buffer)
+            };
         }
     }
 }
@@ -134,7 +159,9 @@ async fn exchange(server: SocketAddr, query: &[u8], id: u16) -> io::Result<Vec<u
 async fn over_tcp(server: SocketAddr, query: &[u8]) -> io::Result<Vec<u8>> {
     let mut stream = TcpStream::connect(server).await?;
     let length = u16::try_from(query.len()).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
-    stream.write_all(&[&length.to_be_bytes()[..], query].concat()).await?;
+    stream
+        .write_all(&[&length.to_be_bytes()[..], query].concat())
+        .await?;
     let length = stream.read_u16().await?;
     let mut answer = vec![0; usize::from(length)];
     stream.read_exact(&mut answer).await?;
@@ -149,7 +176,10 @@ mod tests {
     fn hosts_and_servers_are_read() {
         assert_eq!(in_hosts("# x\n10.0.0.1 a b # c\n::1 b\n", "B").len(), 2);
         assert_eq!(in_hosts("10.0.0.1 a # b\n", "b").len(), 0);
-        assert_eq!(name_servers("search x\nnameserver 127.0.0.53\nnameserver bad\n").len(), 1);
+        assert_eq!(
+            name_servers("search x\nnameserver 127.0.0.53\nnameserver bad\n").len(),
+            1
+        );
     }
 
     #[tokio::test]

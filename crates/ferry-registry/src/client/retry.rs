@@ -10,7 +10,9 @@ pub(crate) const TRIES: u32 = 5;
 pub(crate) fn worth(error: &RegistryError) -> bool {
     match error {
         RegistryError::Network { .. } => true,
-        RegistryError::Protocol { message, .. } => ["408", "425", "429", "500", "502", "503", "504"].iter().any(|s| message.starts_with(s)),
+        RegistryError::Protocol { message, .. } => ["408", "425", "429", "500", "502", "503", "504"]
+            .iter()
+            .any(|s| message.starts_with(s)),
         _ => false,
     }
 }

@@ -18,19 +18,27 @@ pub(crate) fn client_config(config: &RegistryConfig, authority: &str) -> Result<
         .map_err(|e| RegistryError::Config(e.to_string()))?;
     let files = Files::read(config, authority)?;
     let verified = if config.is_insecure(authority) && files.authorities.is_empty() {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(Unverified(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Unverified(provider)))
     } else {
         let mut roots = system_roots().clone();
         for certificate in files.authorities {
-            roots.add(certificate).map_err(|e| RegistryError::Config(format!("a certificate of registry {authority} is no authority: {e}")))?;
+            roots.add(certificate).map_err(|e| {
+                RegistryError::Config(format!(
+                    "a certificate of registry {authority} is no authority: {e}"
+                ))
+            })?;
         }
         builder.with_root_certificates(roots)
     };
     match files.pair {
         None => Ok(verified.with_no_client_auth()),
-        Some((chain, key)) => verified
-            .with_client_auth_cert(chain, key)
-            .map_err(|e| RegistryError::Config(format!("the client certificate of registry {authority} cannot be used: {e}"))),
+        Some((chain, key)) => verified.with_client_auth_cert(chain, key).map_err(|e| {
+            RegistryError::Config(format!(
+                "the client certificate of registry {authority} cannot be used: {e}"
+            ))
+        }),
     }
 }
 
@@ -58,7 +66,9 @@ impl Files {
             return Ok(files);
         }
         for dir in &config.certs_dirs {
-            let Ok(entries) = std::fs::read_dir(dir.join(authority)) else { continue };
+            let Ok(entries) = std::fs::read_dir(dir.join(authority)) else {
+                continue;
+            };
             let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();
             paths.sort();
             for path in paths {

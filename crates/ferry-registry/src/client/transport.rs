@@ -61,7 +61,13 @@ pub(crate) struct Call<'a> {
 
 impl<'a> Call<'a> {
     pub fn new(method: Method, url: impl Into<String>) -> Self {
-        Self { method, url: url.into(), headers: HeaderMap::new(), authorization: None, body: Bytes::new() }
+        Self {
+            method,
+            url: url.into(),
+            headers: HeaderMap::new(),
+            authorization: None,
+            body: Bytes::new(),
+        }
     }
 
     pub fn authorized(mut self, authorization: Option<&'a str>) -> Self {
@@ -70,7 +76,8 @@ impl<'a> Call<'a> {
     }
 
     pub fn header(mut self, name: header::HeaderName, value: &str) -> Result<Self, RegistryError> {
-        let value = HeaderValue::from_str(value).map_err(|_| RegistryError::Config(format!("{value:?} cannot stand in the header {name}")))?;
+        let value = HeaderValue::from_str(value)
+            .map_err(|_| RegistryError::Config(format!("{value:?} cannot stand in the header {name}")))?;
         self.headers.append(name, value);
         Ok(self)
     }
@@ -78,7 +85,10 @@ impl<'a> Call<'a> {
 
 impl Transport {
     pub fn new(config: RegistryConfig) -> Self {
-        Self { config, pools: Mutex::default() }
+        Self {
+            config,
+            pools: Mutex::default(),
+        }
     }
 
     pub fn config(&self) -> &RegistryConfig {
@@ -99,33 +109,64 @@ impl Transport {
             {
                 request = request.header(header::AUTHORIZATION, value);
             }
-            let body = if call.body.is_empty() { empty() } else { full(call.body.clone()) };
-            let response = self.once(request.body(body).map_err(|e| RegistryError::Config(e.to_string()))?).await?;
-            let follow = matches!(call.method, Method::GET | Method::HEAD) && response.status().is_redirection();
-            let Some(location) = response.headers().get(header::LOCATION).filter(|_| follow) else { return Ok(response) };
+            let body = if call.body.is_empty() {
+                empty()
+            } else {
+                full(call.body.clone())
+            };
+            let response = self
+                .once(
+                    request
+                        .body(body)
+                        .map_err(|e| RegistryError::Config(e.to_string()))?,
+                )
+                .await?;
+            let follow =
+                matches!(call.method, Method::GET | Method::HEAD) && response.status().is_redirection();
+            let Some(location) = response.headers().get(header::LOCATION).filter(|_| follow) else {
+                return Ok(response);
+            };
             url = self.redirected(&url, location)?;
         }
-        Err(protocol(&call.url, format!("more than {MAX_REDIRECTS} redirects")))
+        Err(protocol(
+            &call.url,
+            format!("more than {MAX_REDIRECTS} redirects"),
+        ))
     }
 
     fn redirected(&self, from: &Uri, location: &HeaderValue) -> Result<Uri, RegistryError> {
-        let text = location.to_str().map_err(|_| protocol(&from.to_string(), "a Location that is no text".into()))?;
+        let text = location
+            .to_str()
+            .map_err(|_| protocol(&from.to_string(), "a Location that is no text".into()))?;
         let to = parse(&absolute(from, text))?;
         let authority = to.authority().map(ToString::to_string).unwrap_or_default();
-        if from.scheme_str() == Some("https") && to.scheme_str() == Some("http") && !self.config.is_insecure(&authority) {
-            return Err(protocol(&from.to_string(), format!("a redirect from https to plain http at {authority} is refused")));
+        if from.scheme_str() == Some("https")
+            && to.scheme_str() == Some("http")
+            && !self.config.is_insecure(&authority)
+        {
+            return Err(protocol(
+                &from.to_string(),
+                format!("a redirect from https to plain http at {authority} is refused"),
+            ));
         }
         Ok(to)
     }
 
     /// Sends one request, without redirects.
     pub async fn once(&self, mut request: Request<Body>) -> Result<Response<Incoming>, RegistryError> {
-        let authority = request.uri().authority().map(ToString::to_string).unwrap_or_default();
+        let authority = request
+            .uri()
+            .authority()
+            .map(ToString::to_string)
+            .unwrap_or_default();
         let https = request.uri().scheme_str() == Some("https");
         if let Ok(agent) = HeaderValue::from_str(&self.config.user_agent) {
             request.headers_mut().entry(header::USER_AGENT).or_insert(agent);
         }
-        let network = |message: String| RegistryError::Network { registry: authority.clone(), message };
+        let network = |message: String| RegistryError::Network {
+            registry: authority.clone(),
+            message,
+        };
         let http = self.pool(&authority, https)?;
         let pending = async {
             match http {
@@ -142,7 +183,12 @@ impl Transport {
 
     fn pool(&self, authority: &str, https: bool) -> Result<Http, RegistryError> {
         let key = (authority.to_owned(), https);
-        if let Some(pool) = self.pools.lock().unwrap_or_else(std::sync::PoisonError::into_inner).get(&key) {
+        if let Some(pool) = self
+            .pools
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(&key)
+        {
             return Ok(pool.clone());
         }
         let mut tcp = HttpConnector::new_with_resolver(Resolver);
@@ -150,23 +196,35 @@ impl Transport {
         tcp.set_connect_timeout(Some(CONNECT));
         tcp.set_nodelay(true);
         let settings = tls::client_config(&self.config, authority)?;
-        let builder = HttpsConnectorBuilder::new().with_tls_config(settings).https_or_http().enable_http1();
+        let builder = HttpsConnectorBuilder::new()
+            .with_tls_config(settings)
+            .https_or_http()
+            .enable_http1();
         let mut pool = Pool::builder(TokioExecutor::new());
-        pool.pool_idle_timeout(Duration::from_secs(30)).pool_timer(TokioTimer::new());
+        pool.pool_idle_timeout(Duration::from_secs(30))
+            .pool_timer(TokioTimer::new());
         let made = match self.config.proxy.for_host(https, authority) {
             None => Http::Direct(pool.build(builder.wrap_connector(tcp))),
             Some(proxy) => {
-                let address = if proxy.contains("://") { proxy.to_owned() } else { format!("http://{proxy}") };
+                let address = if proxy.contains("://") {
+                    proxy.to_owned()
+                } else {
+                    format!("http://{proxy}")
+                };
                 Http::Proxied(pool.build(builder.wrap_connector(Tunnel::new(parse(&address)?, tcp))))
             }
         };
-        self.pools.lock().unwrap_or_else(std::sync::PoisonError::into_inner).insert(key, made.clone());
+        self.pools
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .insert(key, made.clone());
         Ok(made)
     }
 }
 
 fn parse(url: &str) -> Result<Uri, RegistryError> {
-    url.parse().map_err(|_| RegistryError::Config(format!("{url:?} is no address")))
+    url.parse()
+        .map_err(|_| RegistryError::Config(format!("{url:?} is no address")))
 }
 
 /// `location` seen from `from`.
@@ -187,7 +245,10 @@ pub(crate) fn absolute(from: &Uri, location: &str) -> String {
 }
 
 pub(crate) fn protocol(what: &str, message: String) -> RegistryError {
-    RegistryError::Protocol { what: what.to_owned(), message }
+    RegistryError::Protocol {
+        what: what.to_owned(),
+        message,
+    }
 }
 
 /// The error with its causes: connectors say the useful thing last.
@@ -205,12 +266,20 @@ fn causes(error: &dyn std::error::Error) -> String {
 }
 
 /// The whole body of a document, at most [`MAX_DOCUMENT`] bytes.
-pub(crate) async fn document(response: Response<Incoming>, what: &str) -> Result<(StatusCode, HeaderMap, Bytes), RegistryError> {
+pub(crate) async fn document(
+    response: Response<Incoming>,
+    what: &str,
+) -> Result<(StatusCode, HeaderMap, Bytes), RegistryError> {
     let (parts, body) = response.into_parts();
     let collected = tokio::time::timeout(HEADERS, Limited::new(body, MAX_DOCUMENT).collect()).await;
     let bytes = match collected {
         Ok(Ok(body)) => body.to_bytes(),
-        Ok(Err(error)) => return Err(protocol(what, format!("cannot read the answer (at most {MAX_DOCUMENT} bytes are taken): {error}"))),
+        Ok(Err(error)) => {
+            return Err(protocol(
+                what,
+                format!("cannot read the answer (at most {MAX_DOCUMENT} bytes are taken): {error}"),
+            ));
+        }
         Err(_) => return Err(protocol(what, "the answer stopped arriving".into())),
     };
     Ok((parts.status, parts.headers, bytes))
@@ -226,14 +295,25 @@ mod tests {
         assert_eq!(absolute(&from, "/v2/x?y=1"), "https://r.example:5000/v2/x?y=1");
         assert_eq!(absolute(&from, "//cdn.example/x"), "https://cdn.example/x");
         assert_eq!(absolute(&from, "http://other/x"), "http://other/x");
-        assert_eq!(absolute(&from, "uuid"), "https://r.example:5000/v2/a/blobs/uploads/uuid");
+        assert_eq!(
+            absolute(&from, "uuid"),
+            "https://r.example:5000/v2/a/blobs/uploads/uuid"
+        );
     }
 
     #[test]
     fn https_never_leads_to_http() {
         let transport = Transport::new(RegistryConfig::default());
         let from: Uri = "https://r.example/v2/".parse().unwrap();
-        assert!(transport.redirected(&from, &HeaderValue::from_static("http://evil.example/")).is_err());
-        assert!(transport.redirected(&from, &HeaderValue::from_static("https://cdn.example/")).is_ok());
+        assert!(
+            transport
+                .redirected(&from, &HeaderValue::from_static("http://evil.example/"))
+                .is_err()
+        );
+        assert!(
+            transport
+                .redirected(&from, &HeaderValue::from_static("https://cdn.example/"))
+                .is_ok()
+        );
     }
 }

@@ -12,7 +12,10 @@ pub struct Challenge {
 impl Challenge {
     /// The value of a parameter.
     pub fn get(&self, name: &str) -> Option<&str> {
-        self.parameters.iter().find(|(n, _)| n == name).map(|(_, v)| v.as_str())
+        self.parameters
+            .iter()
+            .find(|(n, _)| n == name)
+            .map(|(_, v)| v.as_str())
     }
 }
 
@@ -28,13 +31,18 @@ pub fn parse(header: &str) -> Vec<Challenge> {
         let (word, after) = rest.split_at(word_len);
         let trimmed = after.trim_start();
         if let Some(value) = trimmed.strip_prefix('=').filter(|_| !challenges.is_empty()) {
-            let Some((value, tail)) = take_value(value.trim_start()) else { break };
+            let Some((value, tail)) = take_value(value.trim_start()) else {
+                break;
+            };
             if let Some(current) = challenges.last_mut() {
                 current.parameters.push((word.to_ascii_lowercase(), value));
             }
             rest = tail;
         } else {
-            challenges.push(Challenge { scheme: word.to_ascii_lowercase(), parameters: Vec::new() });
+            challenges.push(Challenge {
+                scheme: word.to_ascii_lowercase(),
+                parameters: Vec::new(),
+            });
             rest = after;
         }
         rest = rest.trim_start_matches([' ', ',', '\t']);
@@ -48,7 +56,9 @@ fn is_token(c: char) -> bool {
 
 fn take_value(text: &str) -> Option<(String, &str)> {
     let Some(quoted) = text.strip_prefix('"') else {
-        let end = text.find(|c: char| c == ',' || c.is_whitespace()).unwrap_or(text.len());
+        let end = text
+            .find(|c: char| c == ',' || c.is_whitespace())
+            .unwrap_or(text.len());
         return Some((text[..end].to_owned(), &text[end..]));
     };
     let mut value = String::new();
@@ -77,7 +87,10 @@ mod tests {
         assert_eq!(parsed[0].get("scope"), Some("repository:a/b:pull,push"));
         let two = parse(r#"Basic realm="a \"quoted\" one", Bearer realm=x"#);
         assert_eq!(two[0].get("realm"), Some("a \"quoted\" one"));
-        assert_eq!((two[1].scheme.as_str(), two[1].get("realm")), ("bearer", Some("x")));
+        assert_eq!(
+            (two[1].scheme.as_str(), two[1].get("realm")),
+            ("bearer", Some("x"))
+        );
     }
 
     proptest! {

@@ -36,8 +36,16 @@ pub fn sentence(body: &[u8]) -> String {
             return text;
         }
     }
-    let text: String = String::from_utf8_lossy(body).chars().filter(|c| !c.is_control()).take(200).collect();
-    if text.trim().is_empty() { "no reason given".into() } else { text.trim().to_owned() }
+    let text: String = String::from_utf8_lossy(body)
+        .chars()
+        .filter(|c| !c.is_control())
+        .take(200)
+        .collect();
+    if text.trim().is_empty() {
+        "no reason given".into()
+    } else {
+        text.trim().to_owned()
+    }
 }
 
 #[cfg(test)]

@@ -2,7 +2,11 @@
 
 /// First byte, last byte and the whole length (`None` for `*`) of `bytes 5-9/10`; `None` for anything else.
 pub fn parse_content_range(header: &str) -> Option<(u64, u64, Option<u64>)> {
-    let (span, whole) = header.trim().strip_prefix("bytes")?.trim_start().split_once('/')?;
+    let (span, whole) = header
+        .trim()
+        .strip_prefix("bytes")?
+        .trim_start()
+        .split_once('/')?;
     let (first, last) = span.split_once('-')?;
     let (first, last) = (first.trim().parse().ok()?, last.trim().parse().ok()?);
     let whole = match whole.trim() {
