@@ -112,12 +112,13 @@ impl Netd {
             Source::Tcp(connection) => self.tcp.step(&mut self.poll, connection),
             Source::UdpPort(port) => {
                 if let Some((socket, target)) = self.ports.relay(&port) {
-                    self.udp.from_client(&mut self.poll, (port, target), socket);
+                    self.udp.serve_client(&mut self.poll, (port, target), socket);
                 }
             }
             Source::UdpFlow(flow) => {
                 let ports = &self.ports;
-                self.udp.from_endpoint(&mut self.poll, flow, |port| ports.socket(port));
+                self.udp
+                    .serve_endpoint(&mut self.poll, flow, |port| ports.socket(port));
             }
         }
     }
@@ -132,7 +133,10 @@ impl Netd {
 
     /// Takes a link into the loop. One that fails at once is an engine that is gone already.
     fn welcome(&mut self, link: OwnedFd) {
-        let hello = FromNetd::Hello { version: NETD_VERSION, pid: std::process::id() };
+        let hello = FromNetd::Hello {
+            version: NETD_VERSION,
+            pid: std::process::id(),
+        };
         if answer(&link, &hello, &[]).is_ok()
             && let Ok(key) = self.poll.add(link.as_fd(), Source::Link, READ)
         {
@@ -141,7 +145,9 @@ impl Netd {
     }
 
     fn serve_link(&mut self, key: u64) {
-        let Some(link) = self.links.remove(&key) else { return };
+        let Some(link) = self.links.remove(&key) else {
+            return;
+        };
         let keep = match transport::try_recv_frame::<ToNetd>(&link) {
             Ok(Some((frame, fds))) => self.obey(&link, frame, fds).is_ok(),
             Ok(None) => false,
@@ -157,7 +163,13 @@ impl Netd {
     /// Does what a frame asks. An error means that the link is of no use any more.
     fn obey(&mut self, link: &OwnedFd, frame: ToNetd, fds: Vec<OwnedFd>) -> io::Result<()> {
         let (token, result) = match frame {
-            ToNetd::Reserve { token, proto, ips, first, last } => match self.ports.reserve(proto, &ips, (first, last)) {
+            ToNetd::Reserve {
+                token,
+                proto,
+                ips,
+                first,
+                last,
+            } => match self.ports.reserve(proto, &ips, (first, last)) {
                 Ok(port) => return answer(link, &FromNetd::Reserved { token, port }, &[]),
                 Err(refusal) => (token, Err(refusal)),
             },
@@ -190,7 +202,11 @@ impl Netd {
 
     fn tell_held(&self, link: &OwnedFd, token: u64, with_sockets: bool) -> io::Result<Result<(), Refusal>> {
         for (port, held) in self.ports.iter() {
-            let frame = FromNetd::Held { token, port: *port, target: held.target };
+            let frame = FromNetd::Held {
+                token,
+                port: *port,
+                target: held.target,
+            };
             let socket: &[BorrowedFd<'_>] = if with_sockets { &[held.socket.as_fd()] } else { &[] };
             answer(link, &frame, socket)?;
         }
@@ -201,7 +217,8 @@ impl Netd {
     fn leave(&mut self) {
         self.leaving = true;
         if let Some(listener) = self.listener.take() {
-            self.poll.forget(listener.as_fd(), |source| source == Source::Listener);
+            self.poll
+                .forget(listener.as_fd(), |source| source == Source::Listener);
         }
         let held: Vec<HostPort> = self.ports.iter().map(|(port, _)| *port).collect();
         for port in held {
@@ -213,19 +230,37 @@ impl Netd {
         }
     }
 
-    fn adopt(&mut self, port: HostPort, target: Option<SocketAddr>, fds: Vec<OwnedFd>) -> Result<(), Refusal> {
+    fn adopt(
+        &mut self,
+        port: HostPort,
+        target: Option<SocketAddr>,
+        fds: Vec<OwnedFd>,
+    ) -> Result<(), Refusal> {
         let Some(socket) = fds.into_iter().next() else {
-            return Err(Refusal::invalid(format!("no socket came with port {}/{}", port.port, port.proto)));
+            return Err(Refusal::invalid(format!(
+                "no socket came with port {}/{}",
+                port.port, port.proto
+            )));
         };
         self.ports.adopt(port, socket)?;
-        if target.is_some() { self.set_relay(port, target) } else { Ok(()) }
+        if target.is_some() {
+            self.set_relay(port, target)
+        } else {
+            Ok(())
+        }
     }
 
     fn set_relay(&mut self, port: HostPort, target: Option<SocketAddr>) -> Result<(), Refusal> {
         self.end_relay(&port);
-        let Some(target) = target else { return self.ports.stop_relay(&port) };
+        let Some(target) = target else {
+            return self.ports.stop_relay(&port);
+        };
         let socket = self.ports.start_relay(&port, target)?;
-        let source = if port.proto == Proto::Udp { Source::UdpPort(port) } else { Source::TcpPort(port) };
+        let source = if port.proto == Proto::Udp {
+            Source::UdpPort(port)
+        } else {
+            Source::TcpPort(port)
+        };
         match self.poll.add(socket, source, READ) {
             Ok(_) => Ok(()),
             Err(error) => Err(Refusal::other("watch", &port, &error)),
@@ -259,12 +294,21 @@ fn answer(link: &OwnedFd, frame: &FromNetd, fds: &[BorrowedFd<'_>]) -> io::Resul
 
 impl Refusal {
     fn invalid(message: String) -> Self {
-        Refusal { kind: NetdFailure::Invalid, message }
+        Refusal {
+            kind: NetdFailure::Invalid,
+            message,
+        }
     }
 
     fn other(op: &str, port: &HostPort, error: &io::Error) -> Self {
         let HostPort { proto, ip, port } = port;
-        let message = format!("failed to {op} host port {}/{proto}: {error}", SocketAddr::new(*ip, *port));
-        Refusal { kind: NetdFailure::Other, message }
+        let message = format!(
+            "failed to {op} host port {}/{proto}: {error}",
+            SocketAddr::new(*ip, *port)
+        );
+        Refusal {
+            kind: NetdFailure::Other,
+            message,
+        }
     }
 }

@@ -5,8 +5,9 @@ use std::io;
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
-use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::event::Timespec;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::io::Errno;
 
 use super::Source;
 
@@ -29,13 +30,20 @@ impl Poll {
     /// An empty set.
     pub fn new() -> io::Result<Self> {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC)?;
-        Ok(Poll { epoll, sources: BTreeMap::new(), next: 1 })
+        Ok(Poll {
+            epoll,
+            sources: BTreeMap::new(),
+            next: 1,
+        })
     }
 
-    /// Adds a descriptor; tells its key.
+    /// Adds a descriptor; tells its key. Without interest in anything it is not even told of hang-ups, which would be
+    /// told again and again.
     pub fn add(&mut self, fd: BorrowedFd<'_>, source: Source, interest: EventFlags) -> io::Result<u64> {
         let key = self.next;
-        epoll::add(&self.epoll, fd, EventData::new_u64(key), interest)?;
+        if !interest.is_empty() {
+            epoll::add(&self.epoll, fd, EventData::new_u64(key), interest)?;
+        }
         self.next += 1;
         self.sources.insert(key, source);
         Ok(key)
@@ -43,7 +51,13 @@ impl Poll {
 
     /// Changes what a descriptor is watched for.
     pub fn change(&self, fd: BorrowedFd<'_>, key: u64, interest: EventFlags) -> io::Result<()> {
-        Ok(epoll::modify(&self.epoll, fd, EventData::new_u64(key), interest)?)
+        if interest.is_empty() {
+            return Ok(epoll::delete(&self.epoll, fd)?);
+        }
+        match epoll::modify(&self.epoll, fd, EventData::new_u64(key), interest) {
+            Err(Errno::NOENT) => Ok(epoll::add(&self.epoll, fd, EventData::new_u64(key), interest)?),
+            other => Ok(other?),
+        }
     }
 
     /// Takes a descriptor out, before it is closed: a copy of it in another process would keep it in the set.
@@ -55,7 +69,11 @@ impl Poll {
 
     /// Takes a descriptor out by what it is.
     pub fn forget(&mut self, fd: BorrowedFd<'_>, is_it: impl Fn(Source) -> bool) {
-        let key = self.sources.iter().find(|(_, source)| is_it(**source)).map(|(key, _)| *key);
+        let key = self
+            .sources
+            .iter()
+            .find(|(_, source)| is_it(**source))
+            .map(|(key, _)| *key);
         if let Some(key) = key {
             self.remove(fd, key);
         }
@@ -68,11 +86,18 @@ impl Poll {
             tv_nsec: i64::from(time.subsec_nanos()),
         });
         let mut events = Vec::<Event>::with_capacity(BATCH);
-        match epoll::wait(&self.epoll, rustix::buffer::spare_capacity(&mut events), timeout.as_ref()) {
-            Ok(_) | Err(rustix::io::Errno::INTR) => {}
+        match epoll::wait(
+            &self.epoll,
+            rustix::buffer::spare_capacity(&mut events),
+            timeout.as_ref(),
+        ) {
+            Ok(_) | Err(Errno::INTR) => {}
             Err(error) => return Err(error.into()),
         }
         let key = |event: &Event| event.data.u64();
-        Ok(events.iter().filter_map(|event| self.sources.get(&key(event)).map(|source| (key(event), *source))).collect())
+        Ok(events
+            .iter()
+            .filter_map(|event| self.sources.get(&key(event)).map(|source| (key(event), *source)))
+            .collect())
     }
 }

@@ -61,7 +61,9 @@ impl Ports {
 
     /// The socket and the target of a relayed port.
     pub fn relay(&self, port: &HostPort) -> Option<(BorrowedFd<'_>, SocketAddr)> {
-        self.held.get(port).and_then(|held| held.target.map(|target| (held.socket.as_fd(), target)))
+        self.held
+            .get(port)
+            .and_then(|held| held.target.map(|target| (held.socket.as_fd(), target)))
     }
 
     /// Binds the first port of the range that is free on all of the addresses.
@@ -69,7 +71,10 @@ impl Ports {
         let (first, last) = if range == (0, 0) { ephemeral_range() } else { range };
         if ips.is_empty() || first == 0 || last < first {
             let message = format!("invalid port range: {first}-{last}");
-            return Err(Refusal { kind: NetdFailure::Invalid, message });
+            return Err(Refusal {
+                kind: NetdFailure::Invalid,
+                message,
+            });
         }
         if first == last {
             self.reserve_one(proto, ips, first)?;
@@ -77,7 +82,11 @@ impl Ports {
         }
         let automatic = range == (0, 0);
         let reserved = if automatic { kernel_reserved() } else { Vec::new() };
-        let start = self.last.get(&proto).filter(|port| automatic && (first..last).contains(port)).map_or(first, |port| port + 1);
+        let start = self
+            .last
+            .get(&proto)
+            .filter(|port| automatic && (first..last).contains(port))
+            .map_or(first, |port| port + 1);
         for port in (start..=last).chain(first..start) {
             if reserved.iter().any(|(low, high)| (*low..=*high).contains(&port)) {
                 continue;
@@ -87,17 +96,29 @@ impl Ports {
                     self.last.insert(proto, port);
                     return Ok(port);
                 }
-                Err(Refusal { kind: NetdFailure::Allocated | NetdFailure::InUse, .. }) => {}
+                Err(Refusal {
+                    kind: NetdFailure::Allocated | NetdFailure::InUse,
+                    ..
+                }) => {}
                 Err(other) => return Err(other),
             }
         }
-        Err(Refusal { kind: NetdFailure::Exhausted, message: "all ports are allocated".to_owned() })
+        Err(Refusal {
+            kind: NetdFailure::Exhausted,
+            message: "all ports are allocated".to_owned(),
+        })
     }
 
     fn reserve_one(&mut self, proto: Proto, ips: &[IpAddr], port: u16) -> Result<(), Refusal> {
-        if let Some(taken) = ips.iter().find_map(|ip| self.conflict(&HostPort { proto, ip: *ip, port })) {
+        if let Some(taken) = ips
+            .iter()
+            .find_map(|ip| self.conflict(&HostPort { proto, ip: *ip, port }))
+        {
             let message = format!("Bind for {}:{port} failed: port is already allocated", taken.ip);
-            return Err(Refusal { kind: NetdFailure::Allocated, message });
+            return Err(Refusal {
+                kind: NetdFailure::Allocated,
+                message,
+            });
         }
         let mut bound = Vec::new();
         for ip in ips {
@@ -126,8 +147,14 @@ impl Ports {
     /// Takes a bound socket over from a predecessor.
     pub fn adopt(&mut self, port: HostPort, socket: OwnedFd) -> Result<(), Refusal> {
         if let Some(taken) = self.conflict(&port) {
-            let message = format!("Bind for {}:{} failed: port is already allocated", taken.ip, port.port);
-            return Err(Refusal { kind: NetdFailure::Allocated, message });
+            let message = format!(
+                "Bind for {}:{} failed: port is already allocated",
+                taken.ip, port.port
+            );
+            return Err(Refusal {
+                kind: NetdFailure::Allocated,
+                message,
+            });
         }
         self.held.insert(port, Held { socket, target: None });
         Ok(())
@@ -149,7 +176,9 @@ impl Ports {
 
     /// Makes a port listen.
     pub fn start_relay(&mut self, port: &HostPort, target: SocketAddr) -> Result<BorrowedFd<'_>, Refusal> {
-        let Some(held) = self.held.get_mut(port) else { return Err(not_reserved(port)) };
+        let Some(held) = self.held.get_mut(port) else {
+            return Err(not_reserved(port));
+        };
         listen(port.proto, held.socket.as_fd()).map_err(|error| refused(port, error))?;
         held.target = Some(target);
         Ok(held.socket.as_fd())
@@ -157,7 +186,9 @@ impl Ports {
 
     /// Makes a port only reserved again.
     pub fn stop_relay(&mut self, port: &HostPort) -> Result<(), Refusal> {
-        let Some(held) = self.held.get_mut(port) else { return Err(not_reserved(port)) };
+        let Some(held) = self.held.get_mut(port) else {
+            return Err(not_reserved(port));
+        };
         if held.target.take().is_some() {
             unlisten(port.proto, held.socket.as_fd()).map_err(|error| refused(port, error))?;
         }
@@ -167,21 +198,33 @@ impl Ports {
 
 fn not_reserved(port: &HostPort) -> Refusal {
     let address = SocketAddr::new(port.ip, port.port);
-    Refusal { kind: NetdFailure::Invalid, message: format!("host port {address}/{} is not reserved", port.proto) }
+    Refusal {
+        kind: NetdFailure::Invalid,
+        message: format!("host port {address}/{} is not reserved", port.proto),
+    }
 }
 
 /// In Docker's words, which are Go's.
 fn refused(port: &HostPort, error: Errno) -> Refusal {
     let (kind, reason) = match error {
         Errno::ADDRINUSE => (NetdFailure::InUse, "address already in use".to_owned()),
-        Errno::ADDRNOTAVAIL => (NetdFailure::NoSuchAddress, "cannot assign requested address".to_owned()),
+        Errno::ADDRNOTAVAIL => (
+            NetdFailure::NoSuchAddress,
+            "cannot assign requested address".to_owned(),
+        ),
         Errno::ACCESS => (NetdFailure::Other, "permission denied".to_owned()),
-        Errno::AFNOSUPPORT => (NetdFailure::Other, "address family not supported by protocol".to_owned()),
+        Errno::AFNOSUPPORT => (
+            NetdFailure::Other,
+            "address family not supported by protocol".to_owned(),
+        ),
         Errno::PROTONOSUPPORT => (NetdFailure::Other, "protocol not supported".to_owned()),
         other => (NetdFailure::Other, io::Error::from(other).to_string()),
     };
     let address = SocketAddr::new(port.ip, port.port);
-    Refusal { kind, message: format!("failed to bind host port {address}/{}: {reason}", port.proto) }
+    Refusal {
+        kind,
+        message: format!("failed to bind host port {address}/{}: {reason}", port.proto),
+    }
 }
 
 /// A socket that is bound and does not listen: who connects past the packet rules is refused, not kept waiting.
@@ -204,13 +247,22 @@ fn bind(port: &HostPort) -> Result<OwnedFd, Errno> {
 }
 
 fn open(port: &HostPort) -> Result<OwnedFd, Errno> {
-    let family = if port.ip.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if port.ip.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let (kind, protocol): (SocketType, Protocol) = match port.proto {
         Proto::Tcp => (SocketType::STREAM, ipproto::TCP),
         Proto::Udp => (SocketType::DGRAM, ipproto::UDP),
         Proto::Sctp => (SocketType::STREAM, ipproto::SCTP),
     };
-    let socket = rustix::net::socket_with(family, kind, SocketFlags::CLOEXEC | SocketFlags::NONBLOCK, Some(protocol))?;
+    let socket = rustix::net::socket_with(
+        family,
+        kind,
+        SocketFlags::CLOEXEC | SocketFlags::NONBLOCK,
+        Some(protocol),
+    )?;
     if port.ip.is_ipv6() {
         sockopt::set_ipv6_v6only(&socket, true)?;
     }

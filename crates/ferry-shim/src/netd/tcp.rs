@@ -50,7 +50,12 @@ struct Side {
 impl TcpRelays {
     /// Without connections.
     pub fn new() -> io::Result<Self> {
-        Ok(TcpRelays { connections: BTreeMap::new(), next: 1, chunk: vec![0; CHUNK], spare: Some(spare()?) })
+        Ok(TcpRelays {
+            connections: BTreeMap::new(),
+            next: 1,
+            chunk: vec![0; CHUNK],
+            spare: Some(spare()?),
+        })
     }
 
     /// Whether there are none.
@@ -59,7 +64,12 @@ impl TcpRelays {
     }
 
     /// Takes waiting clients of a port, and connects each with the target.
-    pub fn accept(&mut self, poll: &mut Poll, (port, target): (HostPort, SocketAddr), listener: BorrowedFd<'_>) {
+    pub fn accept(
+        &mut self,
+        poll: &mut Poll,
+        (port, target): (HostPort, SocketAddr),
+        listener: BorrowedFd<'_>,
+    ) {
         for _ in 0..ACCEPT_BATCH {
             let client = match accept_one(listener) {
                 Ok(client) => client,
@@ -85,7 +95,9 @@ impl TcpRelays {
     fn add(&mut self, poll: &mut Poll, port: HostPort, (client, endpoint): (OwnedFd, OwnedFd)) {
         let number = self.next;
         self.next += 1;
-        let Ok(client_key) = poll.add(client.as_fd(), Source::Tcp(number), EventFlags::empty()) else { return };
+        let Ok(client_key) = poll.add(client.as_fd(), Source::Tcp(number), EventFlags::empty()) else {
+            return;
+        };
         let Ok(endpoint_key) = poll.add(endpoint.as_fd(), Source::Tcp(number), WRITE) else {
             poll.remove(client.as_fd(), client_key);
             return;
@@ -101,8 +113,16 @@ impl TcpRelays {
 
     /// Carries what is ready of one connection.
     pub fn step(&mut self, poll: &mut Poll, number: u64) {
-        let Some(mut connection) = self.connections.remove(&number) else { return };
-        match connection.step(&mut self.chunk).and_then(|over| if over { Ok(true) } else { connection.watch(poll).map(|()| false) }) {
+        let Some(mut connection) = self.connections.remove(&number) else {
+            return;
+        };
+        match connection.step(&mut self.chunk).and_then(|over| {
+            if over {
+                Ok(true)
+            } else {
+                connection.watch(poll).map(|()| false)
+            }
+        }) {
             Ok(false) => {
                 self.connections.insert(number, connection);
             }
@@ -113,7 +133,10 @@ impl TcpRelays {
 
     /// Ends the connections of a port.
     pub fn end(&mut self, poll: &mut Poll, port: &HostPort) {
-        for (_, connection) in self.connections.extract_if(.., |_, connection| connection.port == *port) {
+        for (_, connection) in self
+            .connections
+            .extract_if(.., |_, connection| connection.port == *port)
+        {
             connection.close(poll);
         }
     }
@@ -134,7 +157,11 @@ impl Connection {
                 return Err(error.into());
             }
             if let Err(error) = self.endpoint.stream.peer_addr() {
-                return if error.kind() == io::ErrorKind::NotConnected { Ok(false) } else { Err(error) };
+                return if error.kind() == io::ErrorKind::NotConnected {
+                    Ok(false)
+                } else {
+                    Err(error)
+                };
             }
             self.connecting = false;
         }
@@ -148,7 +175,10 @@ impl Connection {
         if self.connecting {
             return Ok(());
         }
-        let (client, endpoint) = (interest(&self.client, &self.endpoint), interest(&self.endpoint, &self.client));
+        let (client, endpoint) = (
+            interest(&self.client, &self.endpoint),
+            interest(&self.endpoint, &self.client),
+        );
         self.client.watch(poll, client)?;
         self.endpoint.watch(poll, endpoint)
     }
@@ -194,7 +224,14 @@ fn carry(from: &mut Side, to: &mut Side, chunk: &mut [u8]) -> io::Result<()> {
 
 impl Side {
     fn new(fd: OwnedFd, key: u64, interest: EventFlags) -> Self {
-        Side { stream: TcpStream::from(fd), key, interest, pending: Vec::new(), ended: false, shut: false }
+        Side {
+            stream: TcpStream::from(fd),
+            key,
+            interest,
+            pending: Vec::new(),
+            ended: false,
+            shut: false,
+        }
     }
 
     fn watch(&mut self, poll: &Poll, interest: EventFlags) -> io::Result<()> {
@@ -234,7 +271,10 @@ impl Side {
 }
 
 fn would_block(error: &io::Error) -> bool {
-    matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted)
+    matches!(
+        error.kind(),
+        io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted
+    )
 }
 
 fn accept_one(listener: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
@@ -244,7 +284,11 @@ fn accept_one(listener: BorrowedFd<'_>) -> Result<OwnedFd, Errno> {
 }
 
 fn connect(target: SocketAddr) -> Result<OwnedFd, Errno> {
-    let family = if target.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let family = if target.is_ipv4() {
+        AddressFamily::INET
+    } else {
+        AddressFamily::INET6
+    };
     let flags = SocketFlags::CLOEXEC | SocketFlags::NONBLOCK;
     let socket = rustix::net::socket_with(family, SocketType::STREAM, flags, None)?;
     sockopt::set_tcp_nodelay(&socket, true)?;
@@ -255,5 +299,7 @@ fn connect(target: SocketAddr) -> Result<OwnedFd, Errno> {
 }
 
 fn spare() -> io::Result<OwnedFd> {
-    Ok(rustix::event::epoll::create(rustix::event::epoll::CreateFlags::CLOEXEC)?)
+    Ok(rustix::event::epoll::create(
+        rustix::event::epoll::CreateFlags::CLOEXEC,
+    )?)
 }

@@ -22,7 +22,10 @@ fn alone(test: impl FnOnce(&Path) + Send + 'static) {
         // What the function is deprecated for, an unshared file table, is not asked for.
         #[allow(deprecated)]
         rustix::thread::unshare(UnshareFlags::NEWNET).expect("unshare");
-        let up = std::process::Command::new("ip").args(["link", "set", "lo", "up"]).status().expect("ip");
+        let up = std::process::Command::new("ip")
+            .args(["link", "set", "lo", "up"])
+            .status()
+            .expect("ip");
         assert!(up.success());
         let dir = tempfile::tempdir().expect("dir");
         test(dir.path());
@@ -41,7 +44,8 @@ struct Running {
 
 fn start(dir: &Path, name: &str) -> Running {
     let (link, control) = transport::pair().expect("pair");
-    sockopt::set_socket_timeout(&link, sockopt::Timeout::Recv, Some(Duration::from_secs(5))).expect("timeout");
+    sockopt::set_socket_timeout(&link, sockopt::Timeout::Recv, Some(Duration::from_secs(5)))
+        .expect("timeout");
     let path = dir.join(name);
     let socket = path.clone();
     let thread = thread::spawn(move || super::run(control, &socket));
@@ -50,7 +54,9 @@ fn start(dir: &Path, name: &str) -> Running {
 }
 
 fn hello(link: &OwnedFd) {
-    let (frame, _) = transport::recv_frame::<FromNetd>(link).expect("receive").expect("hello");
+    let (frame, _) = transport::recv_frame::<FromNetd>(link)
+        .expect("receive")
+        .expect("hello");
     assert!(matches!(frame, FromNetd::Hello { version: 1, .. }), "{frame:?}");
 }
 
@@ -59,11 +65,30 @@ fn ask(link: &OwnedFd, frame: &ToNetd) -> FromNetd {
     transport::recv_frame(link).expect("receive").expect("answer").0
 }
 
-fn reserve(link: &OwnedFd, proto: Proto, ips: &[&str], first: u16, last: u16) -> Result<u16, (NetdFailure, String)> {
+fn reserve(
+    link: &OwnedFd,
+    proto: Proto,
+    ips: &[&str],
+    first: u16,
+    last: u16,
+) -> Result<u16, (NetdFailure, String)> {
     let ips = ips.iter().map(|ip| ip.parse().expect("address")).collect();
-    match ask(link, &ToNetd::Reserve { token: 1, proto, ips, first, last }) {
+    match ask(
+        link,
+        &ToNetd::Reserve {
+            token: 1,
+            proto,
+            ips,
+            first,
+            last,
+        },
+    ) {
         FromNetd::Reserved { token: 1, port } => Ok(port),
-        FromNetd::Failed { token: 1, kind, message } => Err((kind, message)),
+        FromNetd::Failed {
+            token: 1,
+            kind,
+            message,
+        } => Err((kind, message)),
         other => panic!("{other:?}"),
     }
 }
@@ -74,7 +99,11 @@ fn done(link: &OwnedFd, frame: &ToNetd) {
 }
 
 fn port(proto: Proto, ip: &str, port: u16) -> HostPort {
-    HostPort { proto, ip: ip.parse().expect("address"), port }
+    HostPort {
+        proto,
+        ip: ip.parse().expect("address"),
+        port,
+    }
 }
 
 fn stop(running: Running) {
@@ -107,7 +136,11 @@ fn echo(address: &str, bytes: &[u8]) -> std::io::Result<Vec<u8>> {
     stream.set_read_timeout(Some(Duration::from_secs(5)))?;
     let mut writer = stream.try_clone()?;
     let to_send = bytes.to_vec();
-    let sender = thread::spawn(move || writer.write_all(&to_send).and_then(|()| writer.shutdown(Shutdown::Write)));
+    let sender = thread::spawn(move || {
+        writer
+            .write_all(&to_send)
+            .and_then(|()| writer.shutdown(Shutdown::Write))
+    });
     let mut answer = Vec::new();
     stream.read_to_end(&mut answer)?;
     sender.join().expect("join")?;
@@ -119,19 +152,50 @@ fn a_reserved_port_is_nobody_elses() {
     alone(|dir| {
         let running = start(dir, "netd.sock");
         let link = &running.link;
-        assert_eq!(reserve(link, Proto::Tcp, &["0.0.0.0", "::"], 8080, 8080), Ok(8080));
-        assert_eq!(TcpListener::bind("0.0.0.0:8080").expect_err("taken").kind(), std::io::ErrorKind::AddrInUse);
-        assert_eq!(TcpListener::bind("[::1]:8080").expect_err("taken").kind(), std::io::ErrorKind::AddrInUse);
-        let refused = TcpStream::connect("127.0.0.1:8080").expect_err("bound, not listening").kind();
+        assert_eq!(
+            reserve(link, Proto::Tcp, &["0.0.0.0", "::"], 8080, 8080),
+            Ok(8080)
+        );
+        assert_eq!(
+            TcpListener::bind("0.0.0.0:8080").expect_err("taken").kind(),
+            std::io::ErrorKind::AddrInUse
+        );
+        assert_eq!(
+            TcpListener::bind("[::1]:8080").expect_err("taken").kind(),
+            std::io::ErrorKind::AddrInUse
+        );
+        let refused = TcpStream::connect("127.0.0.1:8080")
+            .expect_err("bound, not listening")
+            .kind();
         assert_eq!(refused, std::io::ErrorKind::ConnectionRefused);
         let (kind, message) = reserve(link, Proto::Tcp, &["0.0.0.0"], 8080, 8080).expect_err("allocated");
-        assert_eq!((kind, message.as_str()), (NetdFailure::Allocated, "Bind for 0.0.0.0:8080 failed: port is already allocated"));
+        assert_eq!(
+            (kind, message.as_str()),
+            (
+                NetdFailure::Allocated,
+                "Bind for 0.0.0.0:8080 failed: port is already allocated"
+            )
+        );
         let (_, message) = reserve(link, Proto::Tcp, &["127.0.0.1"], 8080, 8080).expect_err("covered");
         assert_eq!(message, "Bind for 0.0.0.0:8080 failed: port is already allocated");
-        assert_eq!(reserve(link, Proto::Udp, &["0.0.0.0"], 8080, 8080), Ok(8080), "another protocol");
+        assert_eq!(
+            reserve(link, Proto::Udp, &["0.0.0.0"], 8080, 8080),
+            Ok(8080),
+            "another protocol"
+        );
         assert!(UdpSocket::bind("0.0.0.0:8080").is_err());
-        let both = vec![port(Proto::Tcp, "0.0.0.0", 8080), port(Proto::Tcp, "::", 8080), port(Proto::Tcp, "::", 1)];
-        done(link, &ToNetd::Release { token: 2, ports: both });
+        let both = vec![
+            port(Proto::Tcp, "0.0.0.0", 8080),
+            port(Proto::Tcp, "::", 8080),
+            port(Proto::Tcp, "::", 1),
+        ];
+        done(
+            link,
+            &ToNetd::Release {
+                token: 2,
+                ports: both,
+            },
+        );
         drop(TcpListener::bind("0.0.0.0:8080").expect("free again"));
         stop(running);
     });
@@ -145,18 +209,34 @@ fn others_ports_are_told_in_dockers_words() {
         let _other = TcpListener::bind("0.0.0.0:8080").expect("listen");
         let (kind, message) = reserve(link, Proto::Tcp, &["0.0.0.0"], 8080, 8080).expect_err("in use");
         assert_eq!(kind, NetdFailure::InUse);
-        assert_eq!(message, "failed to bind host port 0.0.0.0:8080/tcp: address already in use");
+        assert_eq!(
+            message,
+            "failed to bind host port 0.0.0.0:8080/tcp: address already in use"
+        );
         let (kind, message) = reserve(link, Proto::Udp, &["203.0.113.9"], 53, 53).expect_err("not ours");
         assert_eq!(kind, NetdFailure::NoSuchAddress);
-        assert_eq!(message, "failed to bind host port 203.0.113.9:53/udp: cannot assign requested address");
-        assert_eq!(reserve(link, Proto::Tcp, &["0.0.0.0"], 8080, 8082), Ok(8081), "a range goes on");
+        assert_eq!(
+            message,
+            "failed to bind host port 203.0.113.9:53/udp: cannot assign requested address"
+        );
+        assert_eq!(
+            reserve(link, Proto::Tcp, &["0.0.0.0"], 8080, 8082),
+            Ok(8081),
+            "a range goes on"
+        );
         assert_eq!(reserve(link, Proto::Tcp, &["0.0.0.0"], 8080, 8082), Ok(8082));
         let (kind, message) = reserve(link, Proto::Tcp, &["0.0.0.0"], 8080, 8082).expect_err("full");
-        assert_eq!((kind, message.as_str()), (NetdFailure::Exhausted, "all ports are allocated"));
+        assert_eq!(
+            (kind, message.as_str()),
+            (NetdFailure::Exhausted, "all ports are allocated")
+        );
         let first = reserve(link, Proto::Tcp, &["0.0.0.0", "::"], 0, 0).expect("automatic");
         let second = reserve(link, Proto::Tcp, &["0.0.0.0", "::"], 0, 0).expect("automatic");
         assert_eq!(second, first + 1);
-        assert!(reserve(link, Proto::Tcp, &[], 1, 1).is_err() && reserve(link, Proto::Tcp, &["::"], 9, 8).is_err());
+        assert!(
+            reserve(link, Proto::Tcp, &[], 1, 1).is_err()
+                && reserve(link, Proto::Tcp, &["::"], 9, 8).is_err()
+        );
         // A failure on the second address lets the first one go.
         let _six = TcpListener::bind("[::1]:7000").expect("listen");
         assert!(reserve(link, Proto::Tcp, &["0.0.0.0", "::"], 7000, 7000).is_err());
@@ -173,7 +253,14 @@ fn tcp_is_relayed_both_ways_whole() {
         let target = echo_tcp("127.0.0.1:0");
         assert_eq!(reserve(link, Proto::Tcp, &["::"], 8080, 8080), Ok(8080));
         let relayed = port(Proto::Tcp, "::", 8080);
-        done(link, &ToNetd::Relay { token: 2, port: relayed, target: Some(target) });
+        done(
+            link,
+            &ToNetd::Relay {
+                token: 2,
+                port: relayed,
+                target: Some(target),
+            },
+        );
         assert_eq!(echo("[::1]:8080", b"hello").expect("echo"), b"hello.");
         let much: Vec<u8> = (0..5_000_000u32).map(|number| (number % 251) as u8).collect();
         let clients: Vec<_> = (0..8)
@@ -189,16 +276,50 @@ fn tcp_is_relayed_both_ways_whole() {
         for client in clients {
             client.join().expect("client");
         }
-        done(link, &ToNetd::Relay { token: 3, port: relayed, target: None });
+        done(
+            link,
+            &ToNetd::Relay {
+                token: 3,
+                port: relayed,
+                target: None,
+            },
+        );
         assert!(TcpStream::connect("[::1]:8080").is_err(), "no longer");
         assert!(TcpListener::bind("[::]:8080").is_err(), "but still reserved");
-        done(link, &ToNetd::Relay { token: 4, port: relayed, target: Some(target) });
+        done(
+            link,
+            &ToNetd::Relay {
+                token: 4,
+                port: relayed,
+                target: Some(target),
+            },
+        );
         assert_eq!(echo("[::1]:8080", b"again").expect("echo"), b"again.");
-        done(link, &ToNetd::Release { token: 5, ports: vec![relayed] });
-        assert_eq!(reserve(link, Proto::Tcp, &["::"], 8080, 8080), Ok(8080), "although connections linger");
+        done(
+            link,
+            &ToNetd::Release {
+                token: 5,
+                ports: vec![relayed],
+            },
+        );
+        assert_eq!(
+            reserve(link, Proto::Tcp, &["::"], 8080, 8080),
+            Ok(8080),
+            "although connections linger"
+        );
         let nowhere: SocketAddr = "127.0.0.1:1".parse().expect("address");
-        done(link, &ToNetd::Relay { token: 6, port: relayed, target: Some(nowhere) });
-        assert!(echo("[::1]:8080", b"x").is_err_and(|_| true) || echo("[::1]:8080", b"").expect("closed").is_empty());
+        done(
+            link,
+            &ToNetd::Relay {
+                token: 6,
+                port: relayed,
+                target: Some(nowhere),
+            },
+        );
+        assert!(
+            echo("[::1]:8080", b"x").is_err_and(|_| true)
+                || echo("[::1]:8080", b"").expect("closed").is_empty()
+        );
         stop(running);
     });
 }
@@ -218,12 +339,21 @@ fn udp_is_relayed_to_each_client() {
         });
         assert_eq!(reserve(link, Proto::Udp, &["::"], 5353, 5353), Ok(5353));
         let relayed = port(Proto::Udp, "::", 5353);
-        done(link, &ToNetd::Relay { token: 2, port: relayed, target: Some(target) });
+        done(
+            link,
+            &ToNetd::Relay {
+                token: 2,
+                port: relayed,
+                target: Some(target),
+            },
+        );
         let clients: Vec<UdpSocket> = (0..3)
             .map(|_| {
                 let client = UdpSocket::bind("[::1]:0").expect("bind");
                 client.connect("[::1]:5353").expect("connect");
-                client.set_read_timeout(Some(Duration::from_secs(5))).expect("timeout");
+                client
+                    .set_read_timeout(Some(Duration::from_secs(5)))
+                    .expect("timeout");
                 client
             })
             .collect();
@@ -242,11 +372,25 @@ fn udp_is_relayed_to_each_client() {
 #[test]
 fn it_outlives_its_engine_and_hands_over() {
     alone(|dir| {
-        let Running { link, thread: old_thread, path } = start(dir, "netd.sock");
+        let Running {
+            link,
+            thread: old_thread,
+            path,
+        } = start(dir, "netd.sock");
         let target = echo_tcp("127.0.0.1:0");
-        assert_eq!(reserve(&link, Proto::Tcp, &["0.0.0.0", "::"], 8080, 8080), Ok(8080));
+        assert_eq!(
+            reserve(&link, Proto::Tcp, &["0.0.0.0", "::"], 8080, 8080),
+            Ok(8080)
+        );
         let (four, six) = (port(Proto::Tcp, "0.0.0.0", 8080), port(Proto::Tcp, "::", 8080));
-        done(&link, &ToNetd::Relay { token: 2, port: six, target: Some(target) });
+        done(
+            &link,
+            &ToNetd::Relay {
+                token: 2,
+                port: six,
+                target: Some(target),
+            },
+        );
         drop(link);
 
         let link = transport::connect(&path).expect("a new engine connects");
@@ -254,10 +398,26 @@ fn it_outlives_its_engine_and_hands_over() {
         transport::send_frame(&link, &ToNetd::List { token: 3 }, &[]).expect("send");
         let mut frames = Vec::new();
         for _ in 0..3 {
-            frames.push(transport::recv_frame::<FromNetd>(&link).expect("receive").expect("frame").0);
+            frames.push(
+                transport::recv_frame::<FromNetd>(&link)
+                    .expect("receive")
+                    .expect("frame")
+                    .0,
+            );
         }
-        let held = |port, target| FromNetd::Held { token: 3, port, target };
-        assert_eq!(frames, [held(four, None), held(six, Some(target)), FromNetd::Done { token: 3 }]);
+        let held = |port, target| FromNetd::Held {
+            token: 3,
+            port,
+            target,
+        };
+        assert_eq!(
+            frames,
+            [
+                held(four, None),
+                held(six, Some(target)),
+                FromNetd::Done { token: 3 }
+            ]
+        );
 
         // A connection of the predecessor goes on while the successor has the ports.
         let mut lasting = TcpStream::connect("[::1]:8080").expect("connect");
@@ -266,14 +426,33 @@ fn it_outlives_its_engine_and_hands_over() {
         let successor = start(dir, "netd.sock");
         transport::send_frame(&link, &ToNetd::Handover { token: 4 }, &[]).expect("send");
         for _ in 0..2 {
-            let (frame, fds) = transport::recv_frame::<FromNetd>(&link).expect("receive").expect("frame");
-            let FromNetd::Held { port, target, .. } = frame else { panic!("{frame:?}") };
+            let (frame, fds) = transport::recv_frame::<FromNetd>(&link)
+                .expect("receive")
+                .expect("frame");
+            let FromNetd::Held { port, target, .. } = frame else {
+                panic!("{frame:?}")
+            };
             let fds: Vec<_> = fds.iter().map(std::os::fd::AsFd::as_fd).collect();
-            transport::send_frame(&successor.link, &ToNetd::Adopt { token: 5, port, target }, &fds).expect("send");
-            let answer = transport::recv_frame::<FromNetd>(&successor.link).expect("receive").expect("answer").0;
+            transport::send_frame(
+                &successor.link,
+                &ToNetd::Adopt {
+                    token: 5,
+                    port,
+                    target,
+                },
+                &fds,
+            )
+            .expect("send");
+            let answer = transport::recv_frame::<FromNetd>(&successor.link)
+                .expect("receive")
+                .expect("answer")
+                .0;
             assert_eq!(answer, FromNetd::Done { token: 5 });
         }
-        let last = transport::recv_frame::<FromNetd>(&link).expect("receive").expect("frame").0;
+        let last = transport::recv_frame::<FromNetd>(&link)
+            .expect("receive")
+            .expect("frame")
+            .0;
         assert_eq!(last, FromNetd::Done { token: 4 });
         assert_eq!(echo("[::1]:8080", b"new").expect("echo"), b"new.");
         assert!(TcpListener::bind("0.0.0.0:8080").is_err());
@@ -293,10 +472,41 @@ fn holding_nothing_and_alone_it_ends() {
         let running = start(dir, "netd.sock");
         let link = &running.link;
         let ips: Vec<IpAddr> = vec!["0.0.0.0".parse().expect("address")];
-        ask(link, &ToNetd::Reserve { token: 1, proto: Proto::Tcp, ips, first: 80, last: 80 });
-        done(link, &ToNetd::Release { token: 2, ports: vec![port(Proto::Tcp, "0.0.0.0", 80)] });
-        let answer = ask(link, &ToNetd::Relay { token: 3, port: port(Proto::Tcp, "0.0.0.0", 80), target: None });
-        assert!(matches!(answer, FromNetd::Failed { kind: NetdFailure::Invalid, .. }), "{answer:?}");
+        ask(
+            link,
+            &ToNetd::Reserve {
+                token: 1,
+                proto: Proto::Tcp,
+                ips,
+                first: 80,
+                last: 80,
+            },
+        );
+        done(
+            link,
+            &ToNetd::Release {
+                token: 2,
+                ports: vec![port(Proto::Tcp, "0.0.0.0", 80)],
+            },
+        );
+        let answer = ask(
+            link,
+            &ToNetd::Relay {
+                token: 3,
+                port: port(Proto::Tcp, "0.0.0.0", 80),
+                target: None,
+            },
+        );
+        assert!(
+            matches!(
+                answer,
+                FromNetd::Failed {
+                    kind: NetdFailure::Invalid,
+                    ..
+                }
+            ),
+            "{answer:?}"
+        );
         drop(running.link);
         running.thread.join().expect("join").expect("run");
         assert!(!running.path.exists());

@@ -46,8 +46,12 @@ impl UdpRelays {
     /// Forgets silent clients; tells how long until the next one is due.
     pub fn expire(&mut self, poll: &mut Poll) -> Option<Duration> {
         let now = Instant::now();
-        let old: Vec<u64> =
-            self.flows.iter().filter(|(_, flow)| now - flow.used >= IDLE).map(|(number, _)| *number).collect();
+        let old: Vec<u64> = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| now - flow.used >= IDLE)
+            .map(|(number, _)| *number)
+            .collect();
         for number in old {
             self.remove(poll, number);
         }
@@ -57,10 +61,18 @@ impl UdpRelays {
     }
 
     /// Carries waiting datagrams of a port to the target.
-    pub fn from_client(&mut self, poll: &mut Poll, (port, target): (HostPort, SocketAddr), socket: BorrowedFd<'_>) {
+    pub fn serve_client(
+        &mut self,
+        poll: &mut Poll,
+        (port, target): (HostPort, SocketAddr),
+        socket: BorrowedFd<'_>,
+    ) {
         let mut buffer = vec![0; DATAGRAM];
         for _ in 0..BATCH {
-            let Ok((length, _, sender)) = rustix::net::recvfrom(socket, &mut buffer[..], RecvFlags::DONTWAIT) else { return };
+            let Ok((length, _, sender)) = rustix::net::recvfrom(socket, &mut buffer[..], RecvFlags::DONTWAIT)
+            else {
+                return;
+            };
             let client = sender.and_then(|sender| SocketAddr::try_from(sender).ok());
             let number = client.and_then(|client| self.flow(poll, (port, client), target).ok());
             if let Some(flow) = number.and_then(|number| self.flows.get_mut(&number)) {
@@ -72,13 +84,15 @@ impl UdpRelays {
     }
 
     /// Carries waiting datagrams of an endpoint back to its client. `socket` finds the port's socket.
-    pub fn from_endpoint<'a>(
+    pub fn serve_endpoint<'a>(
         &mut self,
         poll: &mut Poll,
         number: u64,
         socket: impl FnOnce(&HostPort) -> Option<BorrowedFd<'a>>,
     ) {
-        let Some(flow) = self.flows.get_mut(&number) else { return };
+        let Some(flow) = self.flows.get_mut(&number) else {
+            return;
+        };
         let Some(socket) = socket(&flow.port) else {
             self.remove(poll, number);
             return;
@@ -99,19 +113,32 @@ impl UdpRelays {
 
     /// Forgets the clients of a port.
     pub fn end(&mut self, poll: &mut Poll, port: &HostPort) {
-        let of_port: Vec<u64> =
-            self.flows.iter().filter(|(_, flow)| flow.port == *port).map(|(number, _)| *number).collect();
+        let of_port: Vec<u64> = self
+            .flows
+            .iter()
+            .filter(|(_, flow)| flow.port == *port)
+            .map(|(number, _)| *number)
+            .collect();
         for number in of_port {
             self.remove(poll, number);
         }
     }
 
-    fn flow(&mut self, poll: &mut Poll, (port, client): (HostPort, SocketAddr), target: SocketAddr) -> io::Result<u64> {
+    fn flow(
+        &mut self,
+        poll: &mut Poll,
+        (port, client): (HostPort, SocketAddr),
+        target: SocketAddr,
+    ) -> io::Result<u64> {
         if let Some(number) = self.by_client.get(&(port, client)) {
             return Ok(*number);
         }
         if self.flows.len() >= MAX_FLOWS {
-            let oldest = self.flows.iter().min_by_key(|(_, flow)| flow.used).map(|(number, _)| *number);
+            let oldest = self
+                .flows
+                .iter()
+                .min_by_key(|(_, flow)| flow.used)
+                .map(|(number, _)| *number);
             if let Some(oldest) = oldest {
                 self.remove(poll, oldest);
             }
@@ -122,7 +149,16 @@ impl UdpRelays {
         let number = self.next;
         let key = poll.add(socket.as_fd(), Source::UdpFlow(number), READ)?;
         self.next += 1;
-        self.flows.insert(number, Flow { port, client, socket, key, used: Instant::now() });
+        self.flows.insert(
+            number,
+            Flow {
+                port,
+                client,
+                socket,
+                key,
+                used: Instant::now(),
+            },
+        );
         self.by_client.insert((port, client), number);
         Ok(number)
     }
