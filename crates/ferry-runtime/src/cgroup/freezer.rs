@@ -8,11 +8,17 @@ use std::time::{Duration, Instant};
 
 /// How long a freeze may take: a task in an uninterruptible wait cannot stop before that ends.
 const FREEZE_PATIENCE: Duration = Duration::from_secs(5);
+/// The same where the freeze only keeps processes from forking while they are killed.
+const KILL_PATIENCE: Duration = Duration::from_millis(200);
 /// v1 misses tasks that fork while it freezes; asking again after this long takes them in.
 const FREEZE_AGAIN: Duration = Duration::from_millis(20);
 
 /// Freezes or thaws, and waits until that is so.
 pub(super) fn set(dir: &Dir, version: Version, frozen: bool) -> Result<(), CgroupError> {
+    set_within(dir, version, frozen, FREEZE_PATIENCE)
+}
+
+fn set_within(dir: &Dir, version: Version, frozen: bool, patience: Duration) -> Result<(), CgroupError> {
     let (file, value) = match (version, frozen) {
         (Version::V1, true) => ("freezer.state", "FROZEN"),
         (Version::V1, false) => ("freezer.state", "THAWED"),
@@ -30,7 +36,7 @@ pub(super) fn set(dir: &Dir, version: Version, frozen: bool) -> Result<(), Cgrou
         if get(dir, version)? == frozen {
             return Ok(());
         }
-        if start.elapsed() >= FREEZE_PATIENCE {
+        if start.elapsed() >= patience {
             // Half frozen is no state to leave a container in.
             let thawed = if version == Version::V1 { "THAWED" } else { "0" };
             dir.write(file, thawed)
@@ -107,21 +113,22 @@ pub(super) fn kill_v1(freezer: Option<&Dir>, pids: &dyn Fn() -> Vec<i32>) -> Res
     if !pids().is_empty() {
         // One round is enough for what does not fork, and takes 0.01 ms where a freeze takes milliseconds.
         kill_each(&pids())?;
-        thaw(freezer)?;
+        thaw_v1(freezer)?;
         if survivors(pids) {
-            let frozen = set(freezer, Version::V1, true);
+            let frozen = set_within(freezer, Version::V1, true, KILL_PATIENCE);
             kill_each(&pids())?;
-            thaw(freezer)?;
+            thaw_v1(freezer)?;
             // A freeze that failed has thawed again; SIGKILL was sent to all that were listed.
             if frozen.is_err() {
                 return kill_rounds(pids);
             }
         }
     }
-    thaw(freezer)
+    thaw_v1(freezer)
 }
 
-fn thaw(freezer: &Dir) -> Result<(), CgroupError> {
+/// Lets v1's frozen processes run, or die.
+pub(super) fn thaw_v1(freezer: &Dir) -> Result<(), CgroupError> {
     match freezer.write("freezer.state", "THAWED") {
         Ok(()) | Err(Errno::NOENT | Errno::NODEV) => Ok(()),
         Err(errno) => Err(freezer.io("write", "freezer.state", errno)),

@@ -206,16 +206,19 @@ impl Group {
 
     /// Kills every process, frozen ones and those below included. Does not wait for them to be reaped.
     pub fn kill(&self) -> Result<(), CgroupError> {
+        let freezer = self.node(Controller::Freezer).map(|node| &node.dir);
         if let Some(node) = self.unified() {
             freezer::kill_v2(&node.dir)?;
             if self.mode == Mode::V2 {
                 return Ok(());
             }
+            let (all, killed) = (self.pids(), freezer::pids(&node.dir));
+            if all.iter().all(|pid| killed.binary_search(pid).is_ok()) {
+                // What v1 has frozen dies at its thaw only.
+                return freezer.map_or(Ok(()), freezer::thaw_v1);
+            }
         }
-        // What joined only v1 trees, and what is frozen there and would die at its thaw only.
-        freezer::kill_v1(self.node(Controller::Freezer).map(|node| &node.dir), &|| {
-            self.pids()
-        })
+        freezer::kill_v1(freezer, &|| self.pids())
     }
 
     /// Removes the cgroup and those below it everywhere. Waits up to two seconds for the kernel to let go of processes that

@@ -228,7 +228,9 @@ fn stats_v1(dir: &Dir) -> Result<MemoryStats, CgroupError> {
 fn stats_v2(dir: &Dir) -> Result<MemoryStats, CgroupError> {
     let hits = |file| -> Result<u64, CgroupError> {
         let events = dir.read(file)?.unwrap_or_default();
-        Ok(tree::flat_keyed(&events).find(|(key, _)| *key == "max").map_or(0, |(_, value)| value))
+        Ok(tree::flat_keyed(&events)
+            .find(|(key, _)| *key == "max")
+            .map_or(0, |(_, value)| value))
     };
     Ok(MemoryStats {
         usage: dir.number("memory.current")?.unwrap_or(0),

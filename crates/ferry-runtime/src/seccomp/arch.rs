@@ -117,8 +117,11 @@ impl Architecture {
 
     /// The number of a call, as `seccomp_data.nr` has it; `None` when this architecture has no such call.
     pub fn number(self, name: &str) -> Option<u32> {
-        let row = SYSCALLS.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
-        let numbers = SYSCALLS[row].1;
+        self.number_of(Named::parse(name)?)
+    }
+
+    /// As [`Architecture::number`], for a name that was looked up before.
+    pub(super) fn number_of(self, name: Named) -> Option<u32> {
         let (column, bit) = match self {
             Architecture::X86_64 => (0, 0),
             Architecture::X86 => (1, 0),
@@ -126,15 +129,25 @@ impl Architecture {
             Architecture::Aarch64 => (3, 0),
             Architecture::Arm => (4, 0),
         };
-        match numbers[column] {
+        match SYSCALLS[usize::from(name.0)].1[column] {
             NO => None,
             number => Some(number.unsigned_abs() | bit),
         }
     }
+}
 
-    /// Whether any architecture has a call of this name.
-    pub(super) fn knows(name: &str) -> bool {
-        SYSCALLS.binary_search_by(|(known, _)| (*known).cmp(name)).is_ok()
+/// A call that some architecture has: its row in the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Named(u16);
+
+impl Named {
+    pub fn parse(name: &str) -> Option<Named> {
+        let row = SYSCALLS.binary_search_by(|(known, _)| (*known).cmp(name)).ok()?;
+        u16::try_from(row).ok().map(Named)
+    }
+
+    pub fn text(self) -> &'static str {
+        SYSCALLS[usize::from(self.0)].0
     }
 }
 
@@ -167,7 +180,7 @@ mod tests {
         assert_eq!(numbers("set_tls"), [None, None, None, None, Some(0xf0005)]);
         assert_eq!(numbers("open")[3], None);
         assert_eq!(numbers("no_such_call"), [None; 5]);
-        assert!(Architecture::knows("socketcall") && !Architecture::knows("no_such_call"));
+        assert!(Named::parse("socketcall").is_some() && Named::parse("no_such_call").is_none());
     }
 
     #[test]

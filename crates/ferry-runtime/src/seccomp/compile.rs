@@ -6,12 +6,11 @@
 //! alternatives; and where the default denies, calls newer than every call that the profile names fail with ENOSYS, so that
 //! C libraries fall back to older ones.
 
-use super::arch::{Architecture, X32_BIT};
+use super::arch::{Architecture, Named, X32_BIT};
 use super::program::{self, Comparison, Decision, Op, Range};
 use super::{SeccompError, bad};
 use ferry_oci::runtime::{Seccomp, Syscall, SyscallArg};
 use ferry_sys::seccomp::{Instruction, NEW_LISTENER};
-use std::collections::{BTreeMap, BTreeSet};
 
 /// A filter that is ready to be loaded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,28 +101,36 @@ pub fn compile_for(profile: &Seccomp, native: Architecture) -> Result<Filter, Se
     })
 }
 
-struct Model {
+struct Model<'a> {
     default: u32,
     architectures: Vec<Architecture>,
-    rules: Vec<Rule>,
+    rules: Vec<Rule<'a>>,
     flags: u32,
     listener: Option<Listener>,
     unknown: Vec<String>,
     /// Whether calls that the profile cannot know fail with ENOSYS.
     newer_are_absent: bool,
     /// Every call that some rule names, those without effect included.
-    named: Vec<String>,
+    named: Vec<Named>,
 }
 
-struct Rule {
-    names: Vec<String>,
+struct Rule<'a> {
+    names: Vec<Named>,
     action: u32,
-    /// Alternatives; one without comparisons is unconditional.
-    alternatives: Vec<Vec<SyscallArg>>,
+    /// One without comparisons is unconditional.
+    alternatives: Vec<&'a [SyscallArg]>,
 }
 
-impl Model {
-    fn new(profile: &Seccomp, native: Architecture) -> Result<Model, SeccompError> {
+/// One way of making a call, and the rule about it; a call that is named without effect has none.
+struct Entry<'a> {
+    number: u32,
+    /// The first argument's value, where the call is made through `socketcall` or `ipc`.
+    multiplexed: Option<u32>,
+    rule: Option<&'a Rule<'a>>,
+}
+
+impl<'a> Model<'a> {
+    fn new(profile: &'a Seccomp, native: Architecture) -> Result<Model<'a>, SeccompError> {
         let default = action(
             "defaultAction",
             &profile.default_action,
@@ -136,18 +143,16 @@ impl Model {
                 "notifying needs rules for single calls",
             ));
         }
-        let mut rules = Vec::new();
-        let mut named = BTreeSet::new();
+        let (mut rules, mut named, mut unknown) = (Vec::new(), Vec::new(), Vec::new());
         for syscall in &profile.syscalls {
-            let rule = rule(syscall)?;
-            named.extend(rule.names.iter().cloned());
+            let rule = rule(syscall, &mut unknown)?;
+            named.extend_from_slice(&rule.names);
             if rule.action != default {
                 rules.push(rule);
             }
         }
-        let (unknown, named) = named
-            .into_iter()
-            .partition(|name: &String| !Architecture::knows(name));
+        unknown.sort_unstable();
+        unknown.dedup();
         let notifies = rules.iter().any(|rule| rule.action == ret::USER_NOTIF);
         let denies = !matches!(default, ret::ALLOW | ret::LOG);
         Ok(Model {
@@ -164,35 +169,47 @@ impl Model {
 
     /// Decisions over all numbers of one architecture.
     fn ranges(&self, arch: Architecture) -> Vec<Range> {
-        let mut calls: BTreeMap<u32, Vec<(Vec<Comparison>, u32)>> = BTreeMap::new();
-        for rule in &self.rules {
-            for (number, multiplexed) in rule.names.iter().flat_map(|name| numbers(arch, name)) {
-                let list = calls.entry(number).or_default();
-                list.extend(rule.alternatives.iter().map(|all| {
-                    (
-                        comparisons(all, multiplexed, arch.has_words_of_32_bits()),
-                        rule.action,
-                    )
-                }));
-            }
-        }
         let last = self.newest(arch);
-        if last.is_some() {
-            // What is named is known, whatever its number.
-            for number in self.named.iter().filter_map(|name| arch.number(name)) {
-                calls.entry(number).or_default();
-            }
-        }
         let otherwise = |number| match last {
             Some(last) if number > last => Decision::Always(ret::ERRNO | ENOSYS),
             _ => Decision::Always(self.default),
         };
+        let entries = self.entries(arch, last.is_some());
         let mut ranges: Vec<Range> = vec![(0, Decision::Always(self.default))];
-        for (number, list) in calls {
-            push(&mut ranges, number, self.decision(list));
+        for same in entries.chunk_by(|a, b| a.number == b.number) {
+            let number = same[0].number;
+            push(&mut ranges, number, self.decision(same, arch));
             push(&mut ranges, number + 1, otherwise(number + 1));
         }
         ranges
+    }
+
+    /// What is said of each number, by number and then in the profile's order.
+    fn entries(&self, arch: Architecture, all_named: bool) -> Vec<Entry<'_>> {
+        let mut entries = Vec::with_capacity(2 * self.named.len());
+        for rule in &self.rules {
+            for name in &rule.names {
+                let direct = arch.number_of(*name).map(|number| (number, None));
+                for (number, multiplexed) in direct.into_iter().chain(multiplexed(arch, *name)) {
+                    entries.push(Entry {
+                        number,
+                        multiplexed,
+                        rule: Some(rule),
+                    });
+                }
+            }
+        }
+        if all_named {
+            // What is named is known, whatever its number.
+            let numbers = self.named.iter().filter_map(|name| arch.number_of(*name));
+            entries.extend(numbers.map(|number| Entry {
+                number,
+                multiplexed: None,
+                rule: None,
+            }));
+        }
+        entries.sort_by_key(|entry| entry.number);
+        entries
     }
 
     /// The newest call that the profile names, if later ones fail with ENOSYS. ARM's private calls are no measure.
@@ -201,23 +218,32 @@ impl Model {
         let numbers = self
             .named
             .iter()
-            .filter_map(|name| arch.number(name))
+            .filter_map(|name| arch.number_of(*name))
             .filter(regular);
         numbers.max().filter(|_| self.newer_are_absent)
     }
 
-    fn decision(&self, mut alternatives: Vec<(Vec<Comparison>, u32)>) -> Decision {
-        match alternatives
-            .iter()
-            .find(|(comparisons, _)| comparisons.is_empty())
+    /// What all entries of one number come to.
+    fn decision(&self, entries: &[Entry<'_>], arch: Architecture) -> Decision {
+        let mut alternatives = Vec::new();
+        for Entry {
+            multiplexed, rule, ..
+        } in entries
         {
-            Some((_, action)) => Decision::Always(*action),
-            None if alternatives.is_empty() => Decision::Always(self.default),
-            None => {
-                alternatives.dedup();
-                Decision::Arguments(alternatives, self.default)
+            let Some(rule) = rule else { continue };
+            for all in &rule.alternatives {
+                if all.is_empty() && multiplexed.is_none() {
+                    return Decision::Always(rule.action);
+                }
+                let all = comparisons(all, *multiplexed, arch.has_words_of_32_bits());
+                alternatives.push((all, rule.action));
             }
         }
+        if alternatives.is_empty() {
+            return Decision::Always(self.default);
+        }
+        alternatives.dedup();
+        Decision::Arguments(alternatives, self.default)
     }
 
     /// Numbers with x32's bit: its calls, or what befalls an architecture that the profile does not name. The very last
@@ -249,69 +275,52 @@ fn push(ranges: &mut Vec<Range>, start: u32, decision: Decision) {
     }
 }
 
-/// The numbers by which a call is made; with the first argument's value where it is made through `socketcall` or `ipc`.
-fn numbers(arch: Architecture, name: &str) -> Vec<(u32, Option<u32>)> {
-    let mut numbers: Vec<_> = arch
-        .number(name)
-        .map(|number| (number, None))
-        .into_iter()
-        .collect();
-    if arch == Architecture::X86
-        && let Some((multiplexer, call)) = multiplexed(name)
-        && let Some(number) = arch.number(multiplexer)
-    {
-        numbers.push((number, Some(call)));
+/// How 32-bit x86 also makes socket and System V IPC calls (linux/net.h, `SYS_…`; linux/ipc.h): the multiplexer's number
+/// and its first argument.
+fn multiplexed(arch: Architecture, name: Named) -> Option<(u32, Option<u32>)> {
+    if arch != Architecture::X86 {
+        return None;
     }
-    numbers
+    let (multiplexer, call) = match name.text() {
+        "socket" => ("socketcall", 1),
+        "bind" => ("socketcall", 2),
+        "connect" => ("socketcall", 3),
+        "listen" => ("socketcall", 4),
+        "accept" => ("socketcall", 5),
+        "getsockname" => ("socketcall", 6),
+        "getpeername" => ("socketcall", 7),
+        "socketpair" => ("socketcall", 8),
+        "send" => ("socketcall", 9),
+        "recv" => ("socketcall", 10),
+        "sendto" => ("socketcall", 11),
+        "recvfrom" => ("socketcall", 12),
+        "shutdown" => ("socketcall", 13),
+        "setsockopt" => ("socketcall", 14),
+        "getsockopt" => ("socketcall", 15),
+        "sendmsg" => ("socketcall", 16),
+        "recvmsg" => ("socketcall", 17),
+        "accept4" => ("socketcall", 18),
+        "recvmmsg" => ("socketcall", 19),
+        "sendmmsg" => ("socketcall", 20),
+        "semop" => ("ipc", 1),
+        "semget" => ("ipc", 2),
+        "semctl" => ("ipc", 3),
+        "semtimedop" => ("ipc", 4),
+        "msgsnd" => ("ipc", 11),
+        "msgrcv" => ("ipc", 12),
+        "msgget" => ("ipc", 13),
+        "msgctl" => ("ipc", 14),
+        "shmat" => ("ipc", 21),
+        "shmdt" => ("ipc", 22),
+        "shmget" => ("ipc", 23),
+        "shmctl" => ("ipc", 24),
+        _ => return None,
+    };
+    Some((arch.number(multiplexer)?, Some(call)))
 }
 
-/// How 32-bit x86 also makes socket and System V IPC calls (linux/net.h, `SYS_…`; linux/ipc.h).
-fn multiplexed(name: &str) -> Option<(&'static str, u32)> {
-    const SOCKET: [&str; 20] = [
-        "socket",
-        "bind",
-        "connect",
-        "listen",
-        "accept",
-        "getsockname",
-        "getpeername",
-        "socketpair",
-        "send",
-        "recv",
-        "sendto",
-        "recvfrom",
-        "shutdown",
-        "setsockopt",
-        "getsockopt",
-        "sendmsg",
-        "recvmsg",
-        "accept4",
-        "recvmmsg",
-        "sendmmsg",
-    ];
-    const IPC: [(&str, u32); 12] = [
-        ("semop", 1),
-        ("semget", 2),
-        ("semctl", 3),
-        ("semtimedop", 4),
-        ("msgsnd", 11),
-        ("msgrcv", 12),
-        ("msgget", 13),
-        ("msgctl", 14),
-        ("shmat", 21),
-        ("shmdt", 22),
-        ("shmget", 23),
-        ("shmctl", 24),
-    ];
-    if let Some(place) = SOCKET.iter().position(|socket| *socket == name) {
-        return Some(("socketcall", place as u32 + 1));
-    }
-    IPC.iter()
-        .find(|(ipc, _)| *ipc == name)
-        .map(|(_, call)| ("ipc", *call))
-}
-
-fn rule(syscall: &Syscall) -> Result<Rule, SeccompError> {
+/// A rule, its names looked up; those that no architecture has go to `unknown`.
+fn rule<'a>(syscall: &'a Syscall, unknown: &mut Vec<String>) -> Result<Rule<'a>, SeccompError> {
     if syscall.names.is_empty() {
         return Err(bad("syscalls.names", "[]", "a rule names at least one call"));
     }
@@ -328,11 +337,18 @@ fn rule(syscall: &Syscall) -> Result<Rule, SeccompError> {
     indexes.sort_unstable();
     let repeated = indexes.windows(2).any(|pair| pair[0] == pair[1]);
     let alternatives = match repeated {
-        true => syscall.args.iter().map(|arg| vec![arg.clone()]).collect(),
-        false => vec![syscall.args.clone()],
+        true => syscall.args.chunks(1).collect(),
+        false => vec![&syscall.args[..]],
     };
+    let mut names = Vec::with_capacity(syscall.names.len());
+    for name in &syscall.names {
+        match Named::parse(name) {
+            Some(name) => names.push(name),
+            None => unknown.push(name.clone()),
+        }
+    }
     Ok(Rule {
-        names: syscall.names.clone(),
+        names,
         action,
         alternatives,
     })

@@ -62,7 +62,7 @@ pub(super) fn assemble(architectures: &[(u32, Vec<Range>)]) -> Vec<Instruction> 
     let mut code = vec![load(ARCHITECTURE)];
     for (audit, ranges) in architectures {
         let mut body = vec![load(NUMBER)];
-        body.extend(search(ranges));
+        search(ranges, &mut body);
         code.extend(unless(IF_EQUAL, *audit, body.len()));
         code.extend(body);
     }
@@ -70,18 +70,25 @@ pub(super) fn assemble(architectures: &[(u32, Vec<Range>)]) -> Vec<Instruction> 
     code
 }
 
-/// A balanced search: a range's code, or a jump to the upper half in front of the lower half's.
-fn search(ranges: &[Range]) -> Vec<Instruction> {
+/// Appends a balanced search: a range's code, or a jump to the upper half in front of the lower half's.
+fn search(ranges: &[Range], code: &mut Vec<Instruction>) {
     match ranges {
-        [] => vec![give(KILL_THREAD)],
-        [(_, decision)] => decide(decision),
+        [] => code.push(give(KILL_THREAD)),
+        [(_, decision)] => code.extend(decide(decision)),
         _ => {
             let (lower, upper) = ranges.split_at(ranges.len() / 2);
-            let below = search(lower);
-            let mut code = when(IF_AT_LEAST, upper[0].0, below.len());
-            code.extend(below);
-            code.extend(search(upper));
-            code
+            let place = code.len();
+            code.push(test(IF_AT_LEAST, upper[0].0, 0, 0));
+            search(lower, code);
+            let below = code.len() - place - 1;
+            match u8::try_from(below) {
+                Ok(near) => code[place].jt = near,
+                Err(_) => {
+                    code[place].jf = 1;
+                    code.insert(place + 1, jump(below));
+                }
+            }
+            search(upper, code);
         }
     }
 }
@@ -166,14 +173,6 @@ fn masked_load(offset: u32, mask: u32) -> Vec<Instruction> {
     match mask {
         u32::MAX => vec![load(offset)],
         mask => vec![load(offset), op(AND, 0, 0, mask)],
-    }
-}
-
-/// Skips `count` instructions when the test holds.
-fn when(code: u16, value: u32, count: usize) -> Vec<Instruction> {
-    match u8::try_from(count) {
-        Ok(near) => vec![test(code, value, near, 0)],
-        Err(_) => vec![test(code, value, 0, 1), jump(count)],
     }
 }
 

@@ -1,5 +1,7 @@
 //! Cgroups on this machine's kernel, under `/ferry-test-…` only.
 
+mod v2;
+
 use ferry_oci::runtime::{Cpu, DeviceRule, Memory, Pids, Resources};
 use ferry_runtime::cgroup::{CgroupError, Controller, Group, Layout, Mode, Version};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -368,7 +370,7 @@ fn devices_are_denied_and_allowed() {
             ..Resources::default()
         },
     );
-    let mut try_open = |fixture: &mut Fixture, file: &str| {
+    let try_open = |fixture: &mut Fixture, file: &str| {
         fixture.spawn(&format!("exec 3<{file}")).wait().unwrap().success()
     };
     assert!(try_open(&mut fixture, "/dev/zero"));
