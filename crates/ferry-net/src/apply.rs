@@ -102,6 +102,7 @@ fn bridge_sysctls(network: &NetworkConfig) -> Vec<Sysctl> {
 /// (`rules::State::guard_forwarding`).
 pub fn ensure_forwarding(ipv6: bool) -> Result<bool, NetError> {
     if ipv6 {
+        keep_router_advertisements()?;
         write_sysctl(&Sysctl {
             key: "ipv6/conf/all/forwarding".to_owned(),
             value: "1".to_owned(),
@@ -111,6 +112,27 @@ pub fn ensure_forwarding(ipv6: bool) -> Result<bool, NetError> {
         key: "ipv4/ip_forward".to_owned(),
         value: "1".to_owned(),
     })
+}
+
+/// A link that takes its routes from router advertisements stops to once its host forwards IPv6, unless told that this
+/// is meant (`accept_ra` 2): the host would lose its way out.
+fn keep_router_advertisements() -> Result<(), NetError> {
+    let directory = "/proc/sys/net/ipv6/conf";
+    let forwards = |link: &str| {
+        fs::read_to_string(format!("{directory}/{link}/forwarding")).is_ok_and(|text| text.trim_end() != "0")
+    };
+    let accepts = |link: &str| {
+        fs::read_to_string(format!("{directory}/{link}/accept_ra")).is_ok_and(|text| text.trim_end() == "1")
+    };
+    for link in Rtnl::open()?.links()? {
+        if accepts(&link.name) && !forwards(&link.name) {
+            write_sysctl(&Sysctl {
+                key: format!("ipv6/conf/{}/accept_ra", link.name),
+                value: "2".to_owned(),
+            })?;
+        }
+    }
+    Ok(())
 }
 
 /// Writes a knob of the current network namespace unless it has the value already. True if it was written. A kernel

@@ -149,6 +149,19 @@ fn both_families_and_a_smaller_mtu() {
 }
 
 #[test]
+fn a_host_keeps_the_routes_that_its_router_advertises() {
+    on_private_host(|| {
+        let lan = Netns::new();
+        lan.cable("lan0", "192.0.2.1/24", "192.0.2.2/24");
+        apply::ensure_bridge(&network("six", "br-six", &["fd00:50::/64"])).expect("bridge");
+        let knob = |link: &str| {
+            std::fs::read_to_string(format!("/proc/sys/net/ipv6/conf/{link}/accept_ra")).expect("knob")
+        };
+        assert_eq!((knob("lan0").trim(), knob("br-six").trim()), ("2", "0"));
+    });
+}
+
+#[test]
 fn without_icc_sandboxes_reach_the_gateway_only() {
     on_private_host(|| {
         let network = NetworkConfig {

@@ -13,8 +13,8 @@ use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space}
 /// How long anything in a test may take to happen.
 pub const PATIENCE: Duration = Duration::from_secs(3);
 
-/// Runs a test on a thread that stands in a new network namespace, the "host", and a private mount namespace whose `/sys`
-/// is that network namespace's. Skipped, with a word, without root.
+/// Runs a test on a thread that stands in a new network namespace, the "host", and a private mount namespace. Skipped, with
+/// a word, without root.
 pub fn on_private_host(test: impl FnOnce() + Send + 'static) {
     if !rustix::process::geteuid().is_root() {
         println!("skipped: making network namespaces needs root");
