@@ -6,6 +6,7 @@
 //! apart from `/proc/sys/net` and `/proc/thread-self/ns/net`.
 
 pub mod apply;
+pub mod conntrack;
 pub mod error;
 pub mod files;
 pub mod ipam;

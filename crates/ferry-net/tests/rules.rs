@@ -8,7 +8,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use ferry_net::rules::{Firewall, NetworkRules, State, table};
-use ferry_net::{NetworkConfig, Proto, Published, apply};
+use ferry_net::{NetworkConfig, Proto, Published, apply, conntrack};
 
 use crate::bridge::{network, sandbox};
 use crate::harness::{Netns, ask_tcp, ask_udp, ip, on_private_host, pings, run, serve_tcp, serve_udp};
@@ -407,6 +407,39 @@ fn an_internal_network_and_a_guarded_host() {
             "who was none does not become one"
         );
         assert!(lan.run(|| pings("192.0.2.1")));
+    });
+}
+
+#[test]
+fn connections_are_forgotten_where_rules_changed() {
+    on_private_host(|| {
+        let mut world = world();
+        let port = published(Proto::Udp, "0.0.0.0", 9090, "172.17.0.2", 80);
+        let client = world.lan.run(|| {
+            let client = std::net::UdpSocket::bind("192.0.2.2:40000").expect("bind");
+            client
+                .set_read_timeout(Some(std::time::Duration::from_millis(300)))
+                .expect("timeout");
+            client
+        });
+        let _silent = std::net::UdpSocket::bind("0.0.0.0:9090").expect("bind");
+        let mut answer = [0; 64];
+        client.send_to(b"?", "192.0.2.1:9090").expect("send");
+        assert!(client.recv(&mut answer).is_err(), "nobody answers yet");
+        world.firewall.publish(&[port]).expect("publish");
+        assert_eq!(conntrack::forget_udp_port(9090).expect("forget"), 1);
+        client.send_to(b"?", "192.0.2.1:9090").expect("send");
+        let length = client
+            .recv(&mut answer)
+            .expect("the same client is translated now");
+        assert_eq!(&answer[..length], b"192.0.2.2");
+        let endpoint = "172.17.0.2".parse().expect("address");
+        assert_eq!(conntrack::forget_endpoint(endpoint).expect("forget"), 1);
+        assert_eq!(conntrack::forget_endpoint(endpoint).expect("forget"), 0);
+        assert_eq!(
+            conntrack::forget_endpoint("fd00::2".parse().expect("address")).expect("forget"),
+            0
+        );
     });
 }
 

@@ -98,7 +98,8 @@ impl Firewall {
         Ok(())
     }
 
-    /// Adds published ports. Costs as much as there are ports in the argument.
+    /// Adds published ports. Costs as much as there are ports in the argument. UDP conversations that went on with a
+    /// host's port before are not translated unless forgotten: [`crate::conntrack::forget_udp_port`].
     pub fn publish(&mut self, ports: &[Published]) -> Result<(), NetError> {
         let added: Vec<Published> = ports
             .iter()
