@@ -37,3 +37,12 @@ fn a_registry_serves_what_skopeo_pushed() -> Result<()> {
     assert!(shown.contains("\"Layers\""), "{shown}");
     Ok(())
 }
+
+#[test]
+#[ignore = "makes every fixture ahead of time; run by hand to warm the folder"]
+fn every_fixture_can_be_made() -> Result<()> {
+    for name in ["busybox", "debian", "nginx", "redis", "postgres"] {
+        fixtures::layout(name)?;
+    }
+    Ok(())
+}
