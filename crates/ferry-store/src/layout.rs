@@ -4,6 +4,7 @@
 //! <root>/                        0700, all of it
 //!   lock                         held (flock) by the one process that has the store open
 //!   meta.redb                    every record: image names, and what the engine keeps here
+//!   reserve                      space kept back, so that records can be deleted on a full disk
 //!   names                        journal of image names, from which they are rebuilt should meta.redb be lost
 //!   blobs/<algorithm>/<hex>      content, verified before it gets its name; the truth about images
 //!   ingest/<key>                 bytes of a blob that is still arriving; survives a restart, to be resumed
@@ -80,6 +81,10 @@ impl Layout {
 
     pub(crate) fn meta(&self) -> PathBuf {
         self.root.join("meta.redb")
+    }
+
+    pub(crate) fn reserve(&self) -> PathBuf {
+        self.root.join("reserve")
     }
 
     pub(crate) fn names(&self) -> PathBuf {

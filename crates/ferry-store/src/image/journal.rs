@@ -11,50 +11,64 @@ use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::Write;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 pub(super) struct Journal {
     path: PathBuf,
-    file: Mutex<File>,
+    state: Mutex<State>,
+}
+
+struct State {
+    file: File,
+    /// Whether a line could not be written (a full disk): then the next change begins the journal anew.
+    behind: bool,
 }
 
 impl Journal {
     /// Begins the journal anew with what is known to be true.
     pub(super) fn start(layout: &Layout, records: &[(String, ImageRecord)]) -> Result<Self> {
-        let mut text = String::new();
-        for (_, record) in records {
-            text.push_str(&set_line(record)?);
-        }
         let path = layout.names();
+        let text = whole(records)?;
         if std::fs::read(&path).ok().as_deref() != Some(text.as_bytes()) {
             disk::write_file(layout, &path, text.as_bytes())?;
         }
-        let file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .mode(0o600)
-            .open(&path)
-            .map_err(|e| StoreError::io("open", &path, e))?;
+        let file = append(&path)?;
         Ok(Self {
             path,
-            file: Mutex::new(file),
+            state: Mutex::new(State { file, behind: false }),
         })
     }
 
-    pub(super) fn set(&self, record: &ImageRecord) -> Result<()> {
-        self.append(&set_line(record)?)
+    /// Notes changes. `now` is asked for everything where the journal has fallen behind.
+    pub(super) fn note(
+        &self,
+        set: &[ImageRecord],
+        removed: &[String],
+        now: impl FnOnce() -> Result<Vec<(String, ImageRecord)>>,
+    ) -> Result<()> {
+        let mut state = lock(&self.state);
+        if state.behind {
+            let text = whole(&now()?)?;
+            state.behind = std::fs::write(&self.path, text).is_err();
+            return Ok(());
+        }
+        let mut lines = set.iter().map(set_line).collect::<Result<String>>()?;
+        lines.extend(removed.iter().map(|key| line(&format!("remove {key}"))));
+        // The change itself is durable already; a journal that misses it is mended with the next one.
+        state.behind = state.file.write_all(lines.as_bytes()).is_err();
+        Ok(())
     }
+}
 
-    pub(super) fn remove(&self, key: &str) -> Result<()> {
-        self.append(&line(&format!("remove {key}")))
-    }
+fn append(path: &Path) -> Result<File> {
+    let mut options = OpenOptions::new();
+    options.append(true).create(true).mode(0o600);
+    options.open(path).map_err(|e| StoreError::io("open", path, e))
+}
 
-    fn append(&self, line: &str) -> Result<()> {
-        lock(&self.file)
-            .write_all(line.as_bytes())
-            .map_err(|e| StoreError::io("write", &self.path, e))
-    }
+fn whole(records: &[(String, ImageRecord)]) -> Result<String> {
+    records.iter().map(|(_, record)| set_line(record)).collect()
 }
 
 fn set_line(record: &ImageRecord) -> Result<String> {

@@ -152,12 +152,8 @@ impl Images {
             }
         }
         inner.meta.write(batch, Durability::Durable)?;
-        for record in &journalled {
-            inner.journal.set(record)?;
-        }
-        if let Some(key) = gone {
-            inner.journal.remove(&key)?;
-        }
+        let now = || inner.meta.scan(TABLE, "");
+        inner.journal.note(&journalled, gone.as_slice(), now)?;
         Ok(before.map(|b| b.target))
     }
 
@@ -180,7 +176,8 @@ impl Images {
             return Err(missing());
         }
         self.inner.meta.delete(TABLE, key, Durability::Durable)?;
-        self.inner.journal.remove(key)
+        let now = || self.inner.meta.scan(TABLE, "");
+        self.inner.journal.note(&[], &[key.to_owned()], now)
     }
 
     /// Every name, and every image without one, in the order of names.

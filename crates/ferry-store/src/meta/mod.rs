@@ -8,29 +8,24 @@
 //! Nothing here is the only truth: image names can be rebuilt from their journal, and the engine's records from the containers'
 //! directories. So a damaged file is set aside, not mourned.
 
-use crate::disk::{self, lock};
+mod commit;
+
+use crate::disk::lock;
 use crate::error::{Result, StoreError};
 use crate::layout::Layout;
-use redb::{Database, ReadableDatabase, TableDefinition};
+use commit::{Committer, Job, Pending, Shared};
+use redb::{ReadableDatabase, TableDefinition};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use std::collections::BTreeMap;
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
-use std::time::Duration;
 
 const RECORDS: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("records");
 /// Where the version of the record format stands.
 const SCHEMA: (&str, &str) = ("schema", "version");
 const VERSION: u32 = 1;
-/// redb's page cache; its default is a gigabyte.
-const CACHE: usize = 4 << 20;
-/// How long lazy writes may stay unsynced while nothing else happens.
-const QUIET: Duration = Duration::from_secs(1);
-
 /// Whether the caller waits for the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Durability {
@@ -83,23 +78,11 @@ fn joined(table: &str, key: &str) -> Result<String> {
     Ok(format!("{table}\0{key}"))
 }
 
-type Outcome = std::result::Result<(), String>;
-
-struct Job {
-    sequence: u64,
-    operations: Vec<(String, Option<Vec<u8>>)>,
-    reply: Option<Sender<Outcome>>,
-}
-
-/// Writes that redb's readers do not see yet, each with the number of the job that made it.
-#[derive(Default)]
-struct Pending {
-    sequence: u64,
-    writes: BTreeMap<String, (u64, Option<Vec<u8>>)>,
-}
+/// What a waiting writer hears; many may hear the same.
+type Outcome = std::result::Result<(), Arc<StoreError>>;
 
 struct Inner {
-    database: Arc<Database>,
+    shared: Arc<Shared>,
     pending: Arc<Mutex<Pending>>,
     /// `None` once closing.
     jobs: Mutex<Option<Sender<Job>>>,
@@ -118,33 +101,24 @@ impl Meta {
     pub(crate) fn open(layout: &Layout, warn: &mut dyn FnMut(String)) -> Result<Self> {
         let path = layout.meta();
         let fresh = !path.exists();
-        let (database, rebuilt) = match open(&path) {
-            Ok(database) => (database, false),
-            Err(reason) => {
-                disk::rename(&path, &layout.new_quarantine("meta.redb".as_ref()))?;
-                warn(format!(
-                    "the records in {} were damaged and set aside: {reason}",
-                    path.display()
-                ));
-                let database = open(&path).map_err(|reason| StoreError::corrupt("meta.redb", reason))?;
-                (database, true)
-            }
-        };
-        let database = Arc::new(database);
+        let (database, rebuilt) = commit::open_or_replace(layout, warn)?;
+        let shared = Arc::new(Shared::new(path.clone(), database));
         let pending = Arc::new(Mutex::new(Pending::default()));
         let (sender, receiver) = channel();
         let committer = Committer {
-            database: database.clone(),
+            shared: shared.clone(),
             pending: pending.clone(),
             receiver,
-            dirty: false,
+            reserve: layout.reserve(),
+            backlog: Vec::new(),
         };
+        committer.keep_reserve();
         let thread = std::thread::Builder::new()
             .name("meta-commit".into())
             .spawn(move || committer.run())
             .map_err(|e| StoreError::io("start the commit thread of", &path, e))?;
         let inner = Inner {
-            database,
+            shared,
             pending,
             jobs: Mutex::new(Some(sender)),
             committer: Mutex::new(Some(thread)),
@@ -195,20 +169,20 @@ impl Meta {
                 .map(|bytes| decode(table, key, bytes))
                 .transpose();
         }
-        let read = self.inner.database.begin_read().map_err(broken)?;
-        let table_handle = match read.open_table(RECORDS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => return Ok(None),
-            handle => handle.map_err(broken)?,
-        };
-        let value = table_handle.get(joined.as_str()).map_err(broken)?;
-        value.map(|guard| decode(table, key, guard.value())).transpose()
+        let value = self.inner.shared.with(|database| {
+            let read = database.begin_read()?;
+            match read.open_table(RECORDS) {
+                Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+                handle => Ok(handle?.get(joined.as_str())?.map(|guard| guard.value().to_vec())),
+            }
+        })?;
+        value.map(|bytes| decode(table, key, &bytes)).transpose()
     }
 
     /// Every record of a table whose key begins with `prefix`, in the order of their keys. One that cannot be decoded is an error
     /// that names it.
     pub fn scan<T: DeserializeOwned>(&self, table: &str, prefix: &str) -> Result<Vec<(String, T)>> {
         let start = joined(table, prefix)?;
-        let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
         // Pending first: what commits in between is then seen twice rather than never.
         let pending: Vec<(String, Option<Vec<u8>>)> = {
             let pending = lock(&self.inner.pending);
@@ -220,19 +194,22 @@ impl Meta {
                 .map(|(key, (_, value))| (key.clone(), value.clone()))
                 .collect()
         };
-        let read = self.inner.database.begin_read().map_err(broken)?;
-        match read.open_table(RECORDS) {
-            Err(redb::TableError::TableDoesNotExist(_)) => {}
-            handle => {
-                for row in handle.map_err(broken)?.range(start.as_str()..).map_err(broken)? {
-                    let (key, value) = row.map_err(broken)?;
-                    if !key.value().starts_with(&start) {
-                        break;
-                    }
-                    rows.insert(key.value().to_owned(), value.value().to_vec());
+        let mut rows = self.inner.shared.with(|database| {
+            let read = database.begin_read()?;
+            let mut rows: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+            let handle = match read.open_table(RECORDS) {
+                Err(redb::TableError::TableDoesNotExist(_)) => return Ok(rows),
+                handle => handle?,
+            };
+            for row in handle.range(start.as_str()..)? {
+                let (key, value) = row?;
+                if !key.value().starts_with(&start) {
+                    break;
                 }
+                rows.insert(key.value().to_owned(), value.value().to_vec());
             }
-        }
+            Ok(rows)
+        })?;
         for (key, value) in pending {
             match value {
                 Some(bytes) => rows.insert(key, bytes),
@@ -275,7 +252,7 @@ impl Meta {
             Some(reply) => reply
                 .recv()
                 .map_err(|_| StoreError::corrupt("meta.redb", "its commit thread is gone"))?
-                .map_err(|reason| self.failed(&reason)),
+                .map_err(|e| shared_error(&e)),
         }
     }
 
@@ -312,16 +289,6 @@ impl Meta {
             .ok_or_else(|| StoreError::corrupt("meta.redb", "its commit thread is gone"))?;
         Ok(waiting)
     }
-
-    fn failed(&self, reason: &str) -> StoreError {
-        if reason.contains("No space left") || reason.contains("Disk quota") {
-            return StoreError::NoSpace {
-                path: "meta.redb".into(),
-                detail: reason.to_owned(),
-            };
-        }
-        StoreError::corrupt("meta.redb", reason)
-    }
 }
 
 impl Drop for Inner {
@@ -338,99 +305,18 @@ fn decode<T: DeserializeOwned>(table: &str, key: &str, bytes: &[u8]) -> Result<T
     serde_json::from_slice(bytes).map_err(|e| StoreError::corrupt(format!("record {table}/{key}"), e))
 }
 
-fn broken(e: impl Into<redb::Error>) -> StoreError {
-    StoreError::corrupt("meta.redb", e.into())
-}
-
-/// redb promises errors for damage that it finds while checking; a panic of its is treated as one more.
-fn open(path: &Path) -> std::result::Result<Database, String> {
-    let opened = catch_unwind(AssertUnwindSafe(|| {
-        redb::Builder::new()
-            .set_cache_size(CACHE)
-            .set_check_integrity_on_open(true)
-            .create(path)
-    }));
-    match opened {
-        Ok(Ok(database)) => Ok(database),
-        Ok(Err(e)) => Err(e.to_string()),
-        Err(_) => Err("the database library gave up on it".into()),
-    }
-}
-
-struct Committer {
-    database: Arc<Database>,
-    pending: Arc<Mutex<Pending>>,
-    receiver: Receiver<Job>,
-    /// Whether there are commits that have not been synced.
-    dirty: bool,
-}
-
-impl Committer {
-    fn run(mut self) {
-        loop {
-            let first = if self.dirty {
-                match self.receiver.recv_timeout(QUIET) {
-                    Ok(job) => Some(job),
-                    Err(RecvTimeoutError::Timeout) => None,
-                    Err(RecvTimeoutError::Disconnected) => break,
-                }
-            } else {
-                match self.receiver.recv() {
-                    Ok(job) => Some(job),
-                    Err(_) => return,
-                }
-            };
-            let mut jobs: Vec<Job> = first.into_iter().collect();
-            jobs.extend(self.receiver.try_iter());
-            self.commit(jobs);
-        }
-        self.commit(Vec::new());
-    }
-
-    /// Commits a group; an empty group only syncs.
-    fn commit(&mut self, jobs: Vec<Job>) {
-        let durable = jobs.is_empty() || jobs.iter().any(|job| job.reply.is_some());
-        let outcome = self.transact(&jobs, durable).map_err(|e| e.to_string());
-        if outcome.is_ok() {
-            self.dirty = !durable;
-        }
-        let mut pending = lock(&self.pending);
-        for job in &jobs {
-            for (key, _) in &job.operations {
-                if pending
-                    .writes
-                    .get(key)
-                    .is_some_and(|(sequence, _)| *sequence == job.sequence)
-                {
-                    pending.writes.remove(key);
-                }
-            }
-        }
-        drop(pending);
-        for reply in jobs.into_iter().filter_map(|job| job.reply) {
-            // Whoever does not wait any more does not want to know.
-            let _ = reply.send(outcome.clone());
-        }
-    }
-
-    fn transact(&self, jobs: &[Job], durable: bool) -> std::result::Result<(), redb::Error> {
-        let mut transaction = self.database.begin_write()?;
-        let durability = if durable {
-            redb::Durability::Immediate
-        } else {
-            redb::Durability::None
-        };
-        transaction.set_durability(durability)?;
-        {
-            let mut table = transaction.open_table(RECORDS)?;
-            for (key, value) in jobs.iter().flat_map(|job| &job.operations) {
-                match value {
-                    Some(bytes) => table.insert(key.as_str(), bytes.as_slice())?,
-                    None => table.remove(key.as_str())?,
-                };
-            }
-        }
-        transaction.commit()?;
-        Ok(())
+/// One writer's copy of what befell the whole group.
+fn shared_error(e: &StoreError) -> StoreError {
+    match e {
+        StoreError::NoSpace { path, detail } => StoreError::NoSpace {
+            path: path.clone(),
+            detail: detail.clone(),
+        },
+        StoreError::Io { op, path, source } => StoreError::Io {
+            op,
+            path: path.clone(),
+            source: std::io::Error::new(source.kind(), source.to_string()),
+        },
+        e => StoreError::corrupt("meta.redb", e),
     }
 }
