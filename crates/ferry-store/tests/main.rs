@@ -1,6 +1,9 @@
 //! The store from outside: what other crates see of it.
 
+mod archives;
 mod corpus;
+mod crash;
 mod full;
+mod records;
 mod smoke;
 mod tarball;

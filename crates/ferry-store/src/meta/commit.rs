@@ -9,8 +9,9 @@ use crate::disk::{self, lock};
 use crate::error::{Result, StoreError};
 use redb::Database;
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::OpenOptions;
 use std::io::ErrorKind;
+use std::os::unix::fs::OpenOptionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender};
@@ -36,6 +37,15 @@ pub(super) enum Trouble {
 
 /// Opens or makes a database. redb promises errors for the damage that it finds while checking; a panic of its is one more.
 pub(super) fn open(path: &Path, check: bool) -> std::result::Result<Database, Trouble> {
+    let mut options = OpenOptions::new();
+    options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .mode(0o600);
+    // redb would make it readable for all.
+    drop(options.open(path).map_err(Trouble::System)?);
     let opened = catch_unwind(AssertUnwindSafe(|| {
         redb::Builder::new()
             .set_cache_size(CACHE)
@@ -285,7 +295,14 @@ impl Committer {
         if there || free < 4 * RESERVE {
             return;
         }
-        let Ok(file) = File::create(&self.reserve) else {
+        let mut options = OpenOptions::new();
+        let Ok(file) = options
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&self.reserve)
+        else {
             return;
         };
         if rustix::fs::fallocate(&file, rustix::fs::FallocateFlags::empty(), 0, RESERVE).is_err() {
