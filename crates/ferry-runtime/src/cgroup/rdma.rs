@@ -1,6 +1,5 @@
 //! `rdma`: handles and objects, by device.
 
-use super::stats::RdmaStats;
 use super::tree::{self, Dir};
 use super::{CgroupError, Controller, ControllerRow, Knob, Stats, Version, bad_value};
 use ferry_oci::runtime::Resources;
@@ -43,10 +42,7 @@ fn stats(dir: &Dir, _version: Version, stats: &mut Stats) -> Result<(), CgroupEr
         dir.read("rdma.max")?.unwrap_or_default(),
     );
     for (device, pairs) in tree::nested_keyed(&current) {
-        let meters = stats
-            .rdma
-            .entry(device.to_owned())
-            .or_insert_with(RdmaStats::default);
+        let meters = stats.rdma.entry(device.to_owned()).or_default();
         for (key, value) in pairs {
             match key {
                 "hca_handle" => meters.handles = value,
@@ -56,10 +52,7 @@ fn stats(dir: &Dir, _version: Version, stats: &mut Stats) -> Result<(), CgroupEr
         }
     }
     for (device, pairs) in tree::nested_keyed(&limits) {
-        let meters = stats
-            .rdma
-            .entry(device.to_owned())
-            .or_insert_with(RdmaStats::default);
+        let meters = stats.rdma.entry(device.to_owned()).or_default();
         for (key, value) in pairs {
             match key {
                 "hca_handle" => meters.handle_limit = value,

@@ -15,6 +15,7 @@ mod default_rows;
 mod profile;
 mod program;
 mod syscalls;
+mod words;
 
 pub use arch::Architecture;
 pub use compile::{Filter, Listener, compile, compile_for};

@@ -31,26 +31,8 @@ fn layout_at(mount_point: &Path) -> Layout {
     Layout::from_text(&mounts, "0::/\n").unwrap()
 }
 
-#[test]
-fn every_limit_goes_to_its_file() {
-    let names = [
-        "memory.max",
-        "memory.swap.max",
-        "memory.low",
-        "memory.high",
-        "cpu.weight",
-        "cpu.max",
-        "cpu.max.burst",
-        "cpuset.cpus",
-        "cpuset.mems",
-        "pids.max",
-        "io.weight",
-        "io.max",
-        "hugetlb.2MB.max",
-        "rdma.max",
-    ];
-    let (temp, group) = stand_in(&names.map(|name| (name, "")));
-    let resources = Resources {
+fn every_limit() -> Resources {
+    Resources {
         memory: Some(Memory {
             limit: Some(1000),
             swap: Some(3000),
@@ -82,8 +64,29 @@ fn every_limit_goes_to_its_file() {
         }],
         unified: [("memory.high".to_owned(), "900".to_owned())].into(),
         ..Resources::default()
-    };
-    group.update(&resources).unwrap();
+    }
+}
+
+#[test]
+fn every_limit_goes_to_its_file() {
+    let names = [
+        "memory.max",
+        "memory.swap.max",
+        "memory.low",
+        "memory.high",
+        "cpu.weight",
+        "cpu.max",
+        "cpu.max.burst",
+        "cpuset.cpus",
+        "cpuset.mems",
+        "pids.max",
+        "io.weight",
+        "io.max",
+        "hugetlb.2MB.max",
+        "rdma.max",
+    ];
+    let (temp, group) = stand_in(&names.map(|name| (name, "")));
+    group.update(&every_limit()).unwrap();
     let text = |file: &str| read(temp.path().join("g").join(file).to_str().unwrap().to_owned());
     let expected = [
         ("memory.max", "1000"),

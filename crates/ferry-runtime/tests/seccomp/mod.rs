@@ -162,7 +162,8 @@ fn profiles_of_every_feature_are_decided_as_libseccomp_does() {
     };
     let mut runner = proptest::test_runner::TestRunner::new(cases(60));
     let strategy = (some_profile(true), native());
-    let outcome = runner.run(&strategy, |(profile, native)| {
+    let outcome = runner.run(&strategy, |(mut profile, native)| {
+        without_alternatives(&mut profile);
         let ours = compile_for(&profile, native).unwrap();
         let theirs = library.compile(&profile, native);
         decide_alike(&profile, native, &ours.program, &theirs.program, &theirs.unknown);
@@ -170,6 +171,17 @@ fn profiles_of_every_feature_are_decided_as_libseccomp_does() {
     });
     if let Err(error) = outcome {
         panic!("{error}");
+    }
+}
+
+/// Leaves one rule a call and one comparison an argument: merging more, libseccomp 2.5.4 can lose alternatives. (Of "less
+/// than 0" and "less than 2^32" for one argument it decides that 1 is neither.)
+fn without_alternatives(profile: &mut Seccomp) {
+    let mut seen = BTreeSet::new();
+    profile.syscalls.retain(|rule| seen.insert(rule.names.clone()));
+    for rule in &mut profile.syscalls {
+        let mut indexes = BTreeSet::new();
+        rule.args.retain(|arg| indexes.insert(arg.index));
     }
 }
 
@@ -205,20 +217,22 @@ const NAMES: [&str; 16] = [
     "recv",
 ];
 
+/// An action and its errno.
+fn some_action() -> impl Strategy<Value = (&'static str, Option<u32>)> {
+    prop_oneof![
+        Just(("ERRNO", Some(7))),
+        Just(("ERRNO", None)),
+        Just(("ALLOW", None)),
+        Just(("KILL", None)),
+        Just(("KILL_PROCESS", None)),
+        Just(("LOG", None)),
+        Just(("TRACE", Some(9))),
+        Just(("TRAP", None)),
+    ]
+}
+
 /// A random profile. `one_action` keeps to what libseccomp defines: one action a call.
 fn some_profile(one_action: bool) -> impl Strategy<Value = Seccomp> {
-    let actions = || {
-        prop_oneof![
-            Just(("ERRNO", Some(7))),
-            Just(("ERRNO", None)),
-            Just(("ALLOW", None)),
-            Just(("KILL", None)),
-            Just(("KILL_PROCESS", None)),
-            Just(("LOG", None)),
-            Just(("TRACE", Some(9))),
-            Just(("TRAP", None)),
-        ]
-    };
     let architectures = proptest::sample::subsequence(
         vec![
             "SCMP_ARCH_X86_64",
@@ -230,10 +244,10 @@ fn some_profile(one_action: bool) -> impl Strategy<Value = Seccomp> {
         0..=5,
     );
     let rules = proptest::collection::vec(
-        (proptest::sample::select(&NAMES[..]), actions(), some_args()),
+        (proptest::sample::select(&NAMES[..]), some_action(), some_args()),
         0..12,
     );
-    (actions(), architectures, rules).prop_map(move |(default, architectures, rules)| {
+    (some_action(), architectures, rules).prop_map(move |(default, architectures, rules)| {
         // libseccomp cuts off what it compares a 32-bit argument with; we say that such values never meet.
         let narrow = |name: &&str| ["SCMP_ARCH_X86", "SCMP_ARCH_X32", "SCMP_ARCH_ARM"].contains(name);
         let bits = if one_action && architectures.iter().any(narrow) {
@@ -244,7 +258,9 @@ fn some_profile(one_action: bool) -> impl Strategy<Value = Seccomp> {
         let mut seen = std::collections::BTreeMap::new();
         // A rule for a call that one of its architectures lacks makes libseccomp 2.5.4 lose others.
         let lacking = ["mkdir", "open", "chown32", "_llseek", "semop", "set_tls", "recv"];
-        let rules = rules.into_iter().filter(|(name, ..)| !one_action || !lacking.contains(name));
+        let rules = rules
+            .into_iter()
+            .filter(|(name, ..)| !one_action || !lacking.contains(name));
         let rules = rules.map(|(name, action, args)| {
             // Calls that 32-bit x86 multiplexes count as one.
             let key = if ["socket", "accept4", "recv"].contains(&name) {
