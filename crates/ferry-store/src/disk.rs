@@ -78,8 +78,13 @@ pub(crate) fn discard(layout: &Layout, path: &Path) -> Result<()> {
     }
 }
 
-/// Deletes everything in `dir`, but not `dir`. Goes on after a failure and reports the first one.
-pub(crate) fn empty(dir: &Path) -> Result<()> {
+/// Deletes everything in the trash. Goes on after a failure and reports the first one.
+pub(crate) fn empty_trash(layout: &Layout) -> Result<()> {
+    let _alone = lock(&layout.emptying);
+    empty(&layout.trash())
+}
+
+fn empty(dir: &Path) -> Result<()> {
     let fd = File::open(dir).map_err(|e| StoreError::io("open", dir, e))?;
     empty_at(fd.as_fd()).map_err(|e| StoreError::io("remove from", dir, e))
 }
@@ -204,7 +209,30 @@ impl Drop for Stage<'_> {
     fn drop(&mut self) {
         // After `rename` there is nothing here any more. On a full disk even a rename may fail: then the start-up cleans.
         if discard(self.layout, &self.path).is_ok() {
-            let _ = empty(&self.layout.trash());
+            let _ = empty_trash(self.layout);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tree_deeper_than_any_stack_goes_away() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut here: OwnedFd = File::open(dir.path()).unwrap().into();
+        for _ in 0..20_000 {
+            rustix::fs::mkdirat(&here, c"deeper", Mode::RWXU).unwrap();
+            here = open_dir(here.as_fd(), c"deeper").unwrap();
+        }
+        let flags = OFlags::CREATE | OFlags::WRONLY;
+        drop(rustix::fs::openat(&here, c"file", flags, Mode::RUSR).unwrap());
+        drop(here);
+        fs::write(dir.path().join("beside"), b"x").unwrap();
+        std::os::unix::fs::symlink("/etc", dir.path().join("link")).unwrap();
+        empty(dir.path()).unwrap();
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        assert!(Path::new("/etc/passwd").exists());
     }
 }

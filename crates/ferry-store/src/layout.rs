@@ -28,6 +28,7 @@ use std::ffi::OsStr;
 use std::fs::DirBuilder;
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -38,6 +39,8 @@ pub(crate) struct Layout {
     /// Distinguishes this process's trash from what an earlier one left.
     epoch: u128,
     next: AtomicU64,
+    /// Two that empty the trash at once would trip over each other.
+    pub(crate) emptying: Mutex<()>,
 }
 
 impl Layout {
@@ -50,6 +53,7 @@ impl Layout {
             root: root.to_path_buf(),
             epoch,
             next: AtomicU64::new(0),
+            emptying: Mutex::default(),
         };
         let mut builder = DirBuilder::new();
         builder.recursive(true).mode(0o700);

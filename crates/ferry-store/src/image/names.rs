@@ -13,6 +13,7 @@ use ferry_oci::image::Descriptor;
 use ferry_oci::{Digest, Platform, Reference};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 const TABLE: &str = "images";
@@ -272,24 +273,21 @@ impl Images {
     pub fn unpack(&self, image: &ResolvedImage, limits: &Limits) -> Result<()> {
         let _lease = self.inner.leases.acquire();
         let (content, snapshotter) = (&self.inner.content, &*self.inner.snapshotter);
-        for pair in image.layers.chunks(2) {
-            std::thread::scope(|scope| {
-                let running: Vec<_> = pair
-                    .iter()
-                    .map(|layer| {
-                        scope.spawn(move || resolve::unpack_layer(content, snapshotter, layer, limits))
-                    })
-                    .collect();
-                running
-                    .into_iter()
-                    .map(|thread| {
-                        thread
-                            .join()
-                            .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-                    })
-                    .collect::<Result<Vec<()>>>()
-            })?;
-        }
+        let next = AtomicUsize::new(0);
+        let work = || {
+            while let Some(layer) = image.layers.get(next.fetch_add(1, Ordering::Relaxed)) {
+                resolve::unpack_layer(content, snapshotter, layer, limits)?;
+            }
+            Ok(())
+        };
+        std::thread::scope(|scope| {
+            let other = scope.spawn(work);
+            let own: Result<()> = work();
+            let others = other
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+            own.and(others)
+        })?;
         snapshotter.sync_image(&image.diff_ids())
     }
 }

@@ -1,6 +1,6 @@
 //! What a container changed: its upper directory against the layers below, in the words of `docker diff`.
 //!
-//! The walk needs one descriptor a level and lower layer, so it stops at `MAX_DEPTH`; nothing that a path can name is deeper.
+//! The walk holds one descriptor for each level and merged lower layer, so it stops at `MAX_DEPTH`.
 
 use super::path::{join, os, owned};
 use super::root::{is_opaque, is_whiteout, open_child, stat_at};
@@ -13,8 +13,8 @@ use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
-/// Half of what fits into a path of the kernel's, were each name one letter.
-const MAX_DEPTH: usize = 1024;
+/// Deeper than anything but a program that tries to be.
+pub(crate) const MAX_DEPTH: usize = 512;
 
 /// Names in a directory, sorted, without `.` and `..`.
 pub(crate) fn names(dir: BorrowedFd<'_>) -> std::result::Result<Vec<Vec<u8>>, Errno> {
@@ -62,7 +62,7 @@ pub(crate) fn open(path: &Path) -> Result<OwnedFd> {
 pub(crate) fn usage(dir: &Path) -> Result<u64> {
     let mut seen = HashSet::new();
     let mut total = 0;
-    walk(open(dir)?.as_fd(), &mut Vec::new(), 0, &mut |_, stat| {
+    walk(open(dir)?.as_fd(), &[], 0, &mut |_, stat| {
         if stat.st_nlink < 2 || is_dir(stat) || seen.insert(stat.st_ino) {
             total += u64::try_from(stat.st_blocks).unwrap_or(0) * 512;
         }
@@ -70,12 +70,7 @@ pub(crate) fn usage(dir: &Path) -> Result<u64> {
     Ok(total)
 }
 
-fn walk(
-    dir: BorrowedFd<'_>,
-    path: &mut Vec<u8>,
-    depth: usize,
-    see: &mut dyn FnMut(&[u8], &Stat),
-) -> Result<()> {
+fn walk(dir: BorrowedFd<'_>, path: &[u8], depth: usize, see: &mut dyn FnMut(&[u8], &Stat)) -> Result<()> {
     if depth > MAX_DEPTH {
         return Err(too_deep(path));
     }
@@ -91,8 +86,7 @@ fn walk(
                 Err(Errno::NOENT | Errno::NOTDIR | Errno::LOOP) => continue,
                 child => child.map_err(fail(path))?,
             };
-            let mut path = join(path, &name);
-            walk(child.as_fd(), &mut path, depth + 1, see)?;
+            walk(child.as_fd(), &join(path, &name), depth + 1, see)?;
         }
     }
     Ok(())

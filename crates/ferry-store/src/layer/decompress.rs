@@ -102,6 +102,9 @@ pub(crate) struct Feeder {
     spare: Receiver<Vec<u8>>,
 }
 
+/// Sees every chunk; its error becomes the reader's.
+type Tap = Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>;
+
 /// The end of the queue that gives them, as a buffered reader. Fails when the feeder vanished before its end.
 pub(crate) struct Source {
     receiver: Receiver<Message>,
@@ -109,7 +112,7 @@ pub(crate) struct Source {
     chunk: Vec<u8>,
     at: usize,
     ended: bool,
-    tap: Box<dyn FnMut(&[u8]) -> io::Result<()> + Send>,
+    tap: Tap,
 }
 
 /// A bounded queue. `tap` sees every chunk on the reading side, before it is read.

@@ -1,6 +1,6 @@
 //! An upper directory as a layer's tar: overlayfs's whiteouts become `.wh.` files again.
 
-use super::changes::{file_type, is_dir, names, open, too_deep};
+use super::changes::{MAX_DEPTH, file_type, is_dir, names, open, too_deep};
 use super::entry::is_wanted;
 use super::path::{join, os};
 use super::root::{is_opaque, is_whiteout, open_child, stat_at};
@@ -14,8 +14,6 @@ use std::fs::File;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::path::Path;
-
-const MAX_DEPTH: usize = 1024;
 
 struct Export<'a> {
     tar: Writer<&'a mut dyn Write>,

@@ -35,6 +35,8 @@ pub(crate) struct Overlay {
     leases: Leases,
     turns: Arc<Turns>,
     layers: Mutex<HashMap<Digest, State>>,
+    /// For each stack that has implied directories, the lower that puts them right, if any needs it.
+    fixes: Mutex<HashMap<Vec<Digest>, Option<PathBuf>>>,
 }
 
 #[derive(Clone)]
@@ -88,6 +90,7 @@ impl Overlay {
             leases,
             turns: Arc::default(),
             layers: Mutex::new(layers),
+            fixes: Mutex::default(),
         })
     }
 
@@ -137,15 +140,13 @@ impl Overlay {
             .rev()
             .map(|l| layout::layer::fs(&self.layout.layer(l)))
             .collect();
-        if let (Some(top), true) = (layers.last(), records.iter().any(|r| !r.implied.is_empty())) {
+        if records.iter().any(|r| !r.implied.is_empty()) {
             let implied: Vec<&[Vec<u8>]> = records[bottom..]
                 .iter()
                 .rev()
                 .map(|r| r.implied.as_slice())
                 .collect();
-            let home = self.layout.layer(top);
-            let _turn = self.turns.enter(top.hex());
-            if let Some(fixed) = fix::layer(&self.layout, &home, layers, &lowers, &implied)? {
+            if let Some(fixed) = self.fix(layers, &lowers, &implied)? {
                 lowers.insert(0, fixed);
             }
         }
@@ -153,6 +154,17 @@ impl Overlay {
             lowers.push(self.layout.empty());
         }
         Ok(lowers)
+    }
+
+    fn fix(&self, layers: &[Digest], lowers: &[PathBuf], implied: &[&[Vec<u8>]]) -> Result<Option<PathBuf>> {
+        let Some(top) = layers.last() else { return Ok(None) };
+        let mut fixes = lock(&self.fixes);
+        if let Some(known) = fixes.get(layers) {
+            return Ok(known.clone());
+        }
+        let fixed = fix::layer(&self.layout, &self.layout.layer(top), layers, lowers, implied)?;
+        fixes.insert(layers.to_vec(), fixed.clone());
+        Ok(fixed)
     }
 
     fn mounts_of(&self, snapshot: &Path, layers: &[Digest]) -> Result<Mounts> {
@@ -270,6 +282,7 @@ impl Snapshotter for Overlay {
         let mut layers = lock(&self.layers);
         disk::discard(&self.layout, &self.layout.layer(diff_id))?;
         layers.remove(diff_id);
+        lock(&self.fixes).retain(|stack, _| !stack.contains(diff_id));
         Ok(())
     }
 
@@ -322,7 +335,7 @@ impl Snapshotter for Overlay {
     }
 
     fn empty_trash(&self) -> Result<()> {
-        disk::empty(&self.layout.trash())
+        disk::empty_trash(&self.layout)
     }
 
     fn usage(&self, id: &str) -> Result<u64> {
@@ -346,7 +359,10 @@ fn make_dir(path: &Path, mode: u32) -> Result<()> {
         Err(e) if e.kind() == std::io::ErrorKind::AlreadyExists => return Ok(()),
         made => made.map_err(|e| StoreError::io("create directory", path, e))?,
     }
-    // The umask may have taken bits away.
+    if mode & 0o077 == 0 {
+        return Ok(());
+    }
+    // The umask may have taken bits from group and others; no sane one takes the owner's, and this is the start path.
     fs::set_permissions(path, Permissions::from_mode(mode)).map_err(|e| StoreError::io("chmod", path, e))
 }
 

@@ -111,7 +111,12 @@ fn applies_once(dir: &Path, open: Open<'_>) {
 fn refuses_what_is_not_there(dir: &Path, open: Open<'_>) {
     let store = open(dir);
     let id = digest(Algorithm::Sha256, b"nothing");
-    assert!(store.prepare("c", &[id.clone()]).unwrap_err().is_not_found());
+    assert!(
+        store
+            .prepare("c", std::slice::from_ref(&id))
+            .unwrap_err()
+            .is_not_found()
+    );
     assert!(store.mounts("c").unwrap_err().is_not_found());
     assert!(store.size(&id).unwrap_err().is_not_found());
     assert!(store.changes("c").unwrap_err().is_not_found());
@@ -283,7 +288,7 @@ fn changes_and_diff(dir: &Path, open: Open<'_>) {
         .file("remade/same", b"x")
         .file("remade/lost", b"x");
     let id = apply(&*store, &base.tar());
-    let mounts = store.prepare("c", &[id.clone()]).unwrap();
+    let mounts = store.prepare("c", std::slice::from_ref(&id)).unwrap();
     assert_eq!(store.changes("c").unwrap(), []);
     let before = mounted(&mounts, dir, |root| {
         fs::write(root.join("etc/edit"), b"changed").unwrap();
@@ -344,8 +349,8 @@ fn restarts(dir: &Path, open: Open<'_>) {
     );
     let store = open(dir);
     let (kept, torn_id) = (apply(&*store, &kept), apply(&*store, &torn));
-    store.sync_image(&[kept.clone()]).unwrap();
-    let mounts = store.prepare("c", &[kept.clone()]).unwrap();
+    store.sync_image(std::slice::from_ref(&kept)).unwrap();
+    let mounts = store.prepare("c", std::slice::from_ref(&kept)).unwrap();
     fs::write(mounts.upper.join("w"), b"written").unwrap();
     drop(store);
     let store = open(dir);

@@ -9,6 +9,8 @@ mod header;
 mod pax;
 mod reader;
 mod sparse;
+#[cfg(test)]
+mod tests;
 mod writer;
 
 pub(crate) use reader::Reader;

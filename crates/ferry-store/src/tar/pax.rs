@@ -18,7 +18,7 @@ pub(super) fn parse(mut bytes: &[u8]) -> Result<Records, TarError> {
         let (key, value, rest) = record(bytes).ok_or_else(|| malformed("a PAX record is malformed"))?;
         bytes = rest;
         if key == SPARSE_OFFSET || key == SPARSE_NUMBYTES {
-            let wanted = if sparse.len() % 2 == 0 {
+            let wanted = if sparse.len().is_multiple_of(2) {
                 SPARSE_OFFSET
             } else {
                 SPARSE_NUMBYTES

@@ -289,7 +289,12 @@ fn kind(type_byte: u8) -> Kind {
 }
 
 fn entry(raw: &header::Raw, kind: Kind) -> Result<Entry, TarError> {
-    let device = |n: i64| u32::try_from(n).map_err(|_| malformed(format!("{n} is no device number")));
+    // Only a device has such numbers; what other entries have there is noise.
+    let is_device = matches!(kind, Kind::CharDevice | Kind::BlockDevice);
+    let device = |n: i64| match u32::try_from(n) {
+        Err(_) if is_device => Err(malformed(format!("{n} is no device number"))),
+        n => Ok(n.unwrap_or(0)),
+    };
     Ok(Entry {
         path: raw.name.clone(),
         link: raw.link.clone(),
