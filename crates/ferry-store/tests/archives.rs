@@ -162,7 +162,11 @@ fn what_skopeo_and_umoci_write_is_read_and_what_we_write_they_read() {
         assert_eq!(mounts.lowers.len(), 2, "{file}");
         assert_eq!(mounted(&mounts), reference_tree, "{file}");
     }
-    // Ours, read by skopeo in both of its forms, and by ourselves.
+    saved_archives_are_read(dir, &store);
+}
+
+/// Ours, read by skopeo in both of its forms, and by ourselves.
+fn saved_archives_are_read(dir: &Path, store: &Store) {
     let targets: Vec<_> = ["bb:docker", "bb:oci"]
         .map(|name| {
             let reference: Reference = name.parse().unwrap();
@@ -172,7 +176,7 @@ fn what_skopeo_and_umoci_write_is_read_and_what_we_write_they_read() {
         .into();
     let saved = dir.join("saved.tar");
     save(
-        &store,
+        store,
         &targets,
         &Platform::host(),
         &mut File::create(&saved).unwrap(),
@@ -276,27 +280,30 @@ fn the_old_docker_layout_with_links_between_layers() {
     }
 }
 
-#[test]
-fn bad_archives_are_refused_in_one_line() {
-    let dir = tempfile::tempdir().unwrap();
-    let store = open(dir.path(), "store");
+/// What it is, the archive, and a word of the error.
+type Refused = (&'static str, Vec<u8>, &'static str);
+
+/// An archive in Docker's older form with one layer.
+fn docker(manifest: &[u8]) -> Vec<u8> {
     let layer = Tar::new().file("a", b"1").finish();
     let config = config_of(&[&layer]);
-    let docker = |manifest: &[u8]| {
-        Tar::new()
-            .file("c.json", &config)
-            .file("l.tar", &layer)
-            .file("manifest.json", manifest)
-            .finish()
-    };
-    let oci = |index: &str| {
-        Tar::new()
-            .file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
-            .file("index.json", index.as_bytes())
-            .finish()
-    };
-    let entry = serde_json::to_string(&descriptor(media::OCI_MANIFEST, b"absent")).unwrap();
-    let cases: Vec<(&str, Vec<u8>, &str)> = vec![
+    Tar::new()
+        .file("c.json", &config)
+        .file("l.tar", &layer)
+        .file("manifest.json", manifest)
+        .finish()
+}
+
+/// An OCI layout without blobs.
+fn oci(index: &str) -> Vec<u8> {
+    Tar::new()
+        .file("oci-layout", br#"{"imageLayoutVersion":"1.0.0"}"#)
+        .file("index.json", index.as_bytes())
+        .finish()
+}
+
+fn not_what_they_say() -> Vec<Refused> {
+    vec![
         ("nothing", Vec::new(), "neither"),
         ("no tar", b"this is no tar at all".repeat(60), "archive"),
         ("xz", b"\xfd7zXZ\0rest".to_vec(), "xz"),
@@ -336,6 +343,14 @@ fn bad_archives_are_refused_in_one_line() {
             docker(br#"[{"Config":"l.tar","Layers":["l.tar"]}]"#),
             "configuration",
         ),
+    ]
+}
+
+fn not_whole() -> Vec<Refused> {
+    let entry = serde_json::to_string(&descriptor(media::OCI_MANIFEST, b"absent")).unwrap();
+    let layer = Tar::new().file("a", b"1").finish();
+    let config = config_of(&[&layer]);
+    vec![
         (
             "a link loop",
             Tar::new()
@@ -384,8 +399,14 @@ fn bad_archives_are_refused_in_one_line() {
             oci(r#"{"schemaVersion":2,"layers":[],"manifests":[]}"#),
             "both",
         ),
-    ];
-    for (what, archive, word) in cases {
+    ]
+}
+
+#[test]
+fn bad_archives_are_refused_in_one_line() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = open(dir.path(), "store");
+    for (what, archive, word) in [not_what_they_say(), not_whole()].concat() {
         let error = load(&store, &mut &*archive, &Limits::default()).expect_err(what);
         let text = error.to_string();
         assert!(

@@ -4,6 +4,7 @@ mod archives;
 mod corpus;
 mod crash;
 mod full;
+mod hostile;
 mod records;
 mod smoke;
 mod tarball;

@@ -369,9 +369,15 @@ fn ingests_verify_resume_and_take_turns() {
     let empty = descriptor("x", b"");
     content.ingest("empty", &empty).unwrap().commit().unwrap();
     assert_eq!(content.size(&empty.digest).unwrap(), 0);
+}
+
+#[test]
+fn nobody_else_may_look_in() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("store")).unwrap();
     let mode = |path: &Path| std::os::unix::fs::MetadataExt::mode(&fs::metadata(path).unwrap()) & 0o777;
     assert_eq!(mode(store.root()), 0o700);
     for part in fs::read_dir(store.root()).unwrap() {
-        assert_eq!(mode(&part.unwrap().path()) & 0o077, 0, "nobody else may look in");
+        assert_eq!(mode(&part.unwrap().path()) & 0o077, 0);
     }
 }

@@ -75,7 +75,8 @@ pub trait Snapshotter: Send + Sync {
         limits: &Limits,
     ) -> Result<LayerInfo>;
 
-    /// Makes these layers durable, all of an image with one `syncfs`. Recording an image does this by itself.
+    /// Makes these layers durable, all of an image with one `syncfs`. Recording an image does this by itself. Layers that are not
+    /// here are passed over.
     fn sync_image(&self, layers: &[Digest]) -> Result<()>;
 
     /// Whether the layer is here, whole.

@@ -237,6 +237,8 @@ impl Snapshotter for Overlay {
     }
 
     fn sync_image(&self, layers: &[Digest]) -> Result<()> {
+        let _lease = self.leases.acquire();
+        layers.iter().for_each(|layer| self.leases.touch(layer));
         let pending: Vec<Arc<Record>> = {
             let known = lock(&self.layers);
             let states = layers.iter().filter_map(|l| known.get(l));

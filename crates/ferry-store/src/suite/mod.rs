@@ -274,6 +274,28 @@ fn implied_directories(dir: &Path, open: Open<'_>) {
     });
 }
 
+/// What a busy container does to its files.
+fn edit(root: &Path) {
+    fs::write(root.join("etc/edit"), b"changed").unwrap();
+    fs::set_permissions(root.join("etc/mode"), fs::Permissions::from_mode(0o600)).unwrap();
+    fs::remove_file(root.join("etc/drop")).unwrap();
+    fs::remove_dir_all(root.join("var")).unwrap();
+    fs::create_dir_all(root.join("new/deep")).unwrap();
+    fs::write(root.join("new/deep/file"), b"1").unwrap();
+    fs::hard_link(root.join("new/deep/file"), root.join("new/twin")).unwrap();
+    symlink("x", root.join("new/link")).unwrap();
+    fs::remove_dir_all(root.join("remade")).unwrap();
+    fs::create_dir(root.join("remade")).unwrap();
+    fs::write(root.join("remade/fresh"), b"1").unwrap();
+    // Opened for writing, so copied up, but not changed.
+    drop(
+        fs::OpenOptions::new()
+            .append(true)
+            .open(root.join("etc/keep"))
+            .unwrap(),
+    );
+}
+
 fn changes_and_diff(dir: &Path, open: Open<'_>) {
     let store = open(dir);
     let base = Layer::new()
@@ -291,24 +313,7 @@ fn changes_and_diff(dir: &Path, open: Open<'_>) {
     let mounts = store.prepare("c", std::slice::from_ref(&id)).unwrap();
     assert_eq!(store.changes("c").unwrap(), []);
     let before = mounted(&mounts, dir, |root| {
-        fs::write(root.join("etc/edit"), b"changed").unwrap();
-        fs::set_permissions(root.join("etc/mode"), fs::Permissions::from_mode(0o600)).unwrap();
-        fs::remove_file(root.join("etc/drop")).unwrap();
-        fs::remove_dir_all(root.join("var")).unwrap();
-        fs::create_dir_all(root.join("new/deep")).unwrap();
-        fs::write(root.join("new/deep/file"), b"1").unwrap();
-        fs::hard_link(root.join("new/deep/file"), root.join("new/twin")).unwrap();
-        symlink("x", root.join("new/link")).unwrap();
-        fs::remove_dir_all(root.join("remade")).unwrap();
-        fs::create_dir(root.join("remade")).unwrap();
-        fs::write(root.join("remade/fresh"), b"1").unwrap();
-        // Opened for writing, so copied up, but not changed.
-        drop(
-            fs::OpenOptions::new()
-                .append(true)
-                .open(root.join("etc/keep"))
-                .unwrap(),
-        );
+        edit(root);
         tree::snapshot(root)
     });
     let changes: Vec<String> = store
