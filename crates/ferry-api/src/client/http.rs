@@ -30,19 +30,35 @@ impl Head {
 }
 
 fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'a str> {
-    headers.iter().find(|(n, _)| n.eq_ignore_ascii_case(name)).map(|(_, v)| v.as_str())
+    headers
+        .iter()
+        .find(|(n, _)| n.eq_ignore_ascii_case(name))
+        .map(|(_, v)| v.as_str())
 }
 
 impl Connection {
     pub(super) fn open(endpoint: &Endpoint) -> Result<Self, Error> {
-        let stream = endpoint
-            .connect()
-            .map_err(|source| Error::Connect { endpoint: endpoint.to_string(), source })?;
-        Ok(Connection { stream, buffer: Vec::new(), position: 0, head: None })
+        let stream = endpoint.connect().map_err(|source| Error::Connect {
+            endpoint: endpoint.to_string(),
+            source,
+        })?;
+        Ok(Self::from_stream(stream))
+    }
+
+    pub(super) fn from_stream(stream: Box<dyn Stream>) -> Self {
+        Connection {
+            stream,
+            buffer: Vec::new(),
+            position: 0,
+            head: None,
+        }
     }
 
     pub(super) fn write_request(&mut self, head: &[u8], payload: &mut Payload) -> Result<(), Error> {
-        let io = |source| Error::Io { op: "sending the request", source };
+        let io = |source| Error::Io {
+            op: "sending the request",
+            source,
+        };
         match payload {
             Payload::Empty => self.stream.write_all(head).map_err(io)?,
             Payload::Json(body) => {
@@ -66,7 +82,12 @@ impl Connection {
             let n = match reader.read(&mut chunk) {
                 Ok(n) => n,
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => continue,
-                Err(source) => return Err(Error::Io { op: "reading the body to send", source }),
+                Err(source) => {
+                    return Err(Error::Io {
+                        op: "reading the body to send",
+                        source,
+                    });
+                }
             };
             let head = format!("{n:x}\r\n");
             let sent = self
@@ -77,8 +98,20 @@ impl Connection {
             match sent {
                 Ok(()) if n == 0 => return Ok(()),
                 Ok(()) => {}
-                Err(e) if matches!(e.kind(), io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset) => return Ok(()),
-                Err(source) => return Err(Error::Io { op: "sending the body", source }),
+                Err(e)
+                    if matches!(
+                        e.kind(),
+                        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset
+                    ) =>
+                {
+                    return Ok(());
+                }
+                Err(source) => {
+                    return Err(Error::Io {
+                        op: "sending the body",
+                        source,
+                    });
+                }
             }
         }
     }
@@ -102,12 +135,23 @@ impl Connection {
                 return parse_head(&text);
             }
             if self.buffer.len() - self.position > MAX_HEAD {
-                return Err(Error::Protocol("the response's head is longer than 64 KiB".into()));
+                return Err(Error::Protocol(
+                    "the response's head is longer than 64 KiB".into(),
+                ));
             }
-            let n = self.fill().map_err(|source| Error::Io { op: "waiting for the engine's answer", source })?;
+            let n = self.fill().map_err(|source| Error::Io {
+                op: "waiting for the engine's answer",
+                source,
+            })?;
             if n == 0 {
-                let source = io::Error::new(io::ErrorKind::UnexpectedEof, "the engine closed the connection without an answer");
-                return Err(Error::Io { op: "waiting for the engine's answer", source });
+                let source = io::Error::new(
+                    io::ErrorKind::UnexpectedEof,
+                    "the engine closed the connection without an answer",
+                );
+                return Err(Error::Io {
+                    op: "waiting for the engine's answer",
+                    source,
+                });
             }
         }
     }
@@ -118,8 +162,17 @@ impl Connection {
 
     /// Gives up HTTP on this connection.
     pub(super) fn hijack(self) -> Hijacked {
-        let media_type = self.head.as_ref().and_then(|h| h.header("content-type")).unwrap_or_default().to_owned();
-        Hijacked { stream: self.stream, early: self.buffer[self.position..].to_vec(), media_type }
+        let media_type = self
+            .head
+            .as_ref()
+            .and_then(|h| h.header("content-type"))
+            .unwrap_or_default()
+            .to_owned();
+        Hijacked {
+            stream: self.stream,
+            early: self.buffer[self.position..].to_vec(),
+            media_type,
+        }
     }
 
     fn fill(&mut self) -> io::Result<usize> {
@@ -161,7 +214,10 @@ impl Connection {
             }
             line.push(byte[0]);
         }
-        Err(io::Error::new(io::ErrorKind::InvalidData, "line of a chunked body is too long"))
+        Err(io::Error::new(
+            io::ErrorKind::InvalidData,
+            "line of a chunked body is too long",
+        ))
     }
 }
 
@@ -182,7 +238,11 @@ fn parse_head(bytes: &[u8]) -> Result<Head, Error> {
         .filter_map(|l| l.split_once(':'))
         .map(|(n, v)| (n.trim().to_owned(), v.trim().to_owned()))
         .collect();
-    Ok(Head { status, reason, headers })
+    Ok(Head {
+        status,
+        reason,
+        headers,
+    })
 }
 
 /// How the end of a body is known (RFC 9112, section 6).
@@ -203,7 +263,9 @@ pub struct Body {
 
 impl Read for Body {
     fn read(&mut self, out: &mut [u8]) -> io::Result<usize> {
-        let Some(connection) = self.connection.as_mut() else { return Ok(0) };
+        let Some(connection) = self.connection.as_mut() else {
+            return Ok(0);
+        };
         let n = match &mut self.framing {
             Framing::Done | Framing::Length(0) => 0,
             Framing::UntilClose => connection.read(out)?,
@@ -222,7 +284,11 @@ impl Read for Body {
                     *started = true;
                 }
                 let want = out.len().min(usize::try_from(*left).unwrap_or(usize::MAX));
-                let n = if *left == 0 { 0 } else { connection.read(&mut out[..want])? };
+                let n = if *left == 0 {
+                    0
+                } else {
+                    connection.read(&mut out[..want])?
+                };
                 if n == 0 && *left > 0 {
                     return Err(io::ErrorKind::UnexpectedEof.into());
                 }
@@ -275,24 +341,48 @@ pub struct Response {
 }
 
 impl Response {
-    pub(super) fn new(mut connection: Connection, headless: bool, pool: Rc<RefCell<Vec<Connection>>>) -> Result<Self, Error> {
-        let head = connection.head.take().ok_or_else(|| Error::Protocol("no response head".into()))?;
-        let chunked = head.header("transfer-encoding").is_some_and(|v| v.eq_ignore_ascii_case("chunked"));
+    pub(super) fn new(
+        mut connection: Connection,
+        headless: bool,
+        pool: Rc<RefCell<Vec<Connection>>>,
+    ) -> Result<Self, Error> {
+        let head = connection
+            .head
+            .take()
+            .ok_or_else(|| Error::Protocol("no response head".into()))?;
+        let chunked = head
+            .header("transfer-encoding")
+            .is_some_and(|v| v.eq_ignore_ascii_case("chunked"));
         let length = head.header("content-length").map(str::parse::<u64>);
         let framing = match (headless || matches!(head.status, 204 | 304), chunked, length) {
             (true, ..) => Framing::Length(0),
-            (_, true, _) => Framing::Chunked { left: 0, started: false },
+            (_, true, _) => Framing::Chunked {
+                left: 0,
+                started: false,
+            },
             (_, _, Some(Ok(n))) => Framing::Length(n),
             (_, _, Some(Err(_))) => return Err(Error::Protocol("bad Content-Length".into())),
             _ => Framing::UntilClose,
         };
-        let closes = head.header("connection").is_some_and(|v| v.eq_ignore_ascii_case("close"));
+        let closes = head
+            .header("connection")
+            .is_some_and(|v| v.eq_ignore_ascii_case("close"));
         let keep = !closes && !matches!(framing, Framing::UntilClose);
-        let mut body = Body { connection: Some(connection), framing, keep, pool };
+        let mut body = Body {
+            connection: Some(connection),
+            framing,
+            keep,
+            pool,
+        };
         if matches!(body.framing, Framing::Length(0)) {
             body.finish();
         }
-        Ok(Response { status: head.status, reason: head.reason, headers: head.headers, body })
+        Ok(Response {
+            status: head.status,
+            reason: head.reason,
+            headers: head.headers,
+            body,
+        })
     }
 
     /// A header's value.
@@ -303,9 +393,10 @@ impl Response {
     /// The whole body.
     pub fn bytes(mut self) -> Result<Vec<u8>, Error> {
         let mut out = Vec::new();
-        self.body
-            .read_to_end(&mut out)
-            .map_err(|source| Error::Io { op: "reading the engine's answer", source })?;
+        self.body.read_to_end(&mut out).map_err(|source| Error::Io {
+            op: "reading the engine's answer",
+            source,
+        })?;
         Ok(out)
     }
 }
@@ -340,7 +431,12 @@ mod tests {
     fn connection(bytes: &[u8]) -> Connection {
         let (a, mut b) = UnixStream::pair().expect("socket pair");
         b.write_all(bytes).expect("write");
-        Connection { stream: Box::new(a), buffer: Vec::new(), position: 0, head: None }
+        Connection {
+            stream: Box::new(a),
+            buffer: Vec::new(),
+            position: 0,
+            head: None,
+        }
     }
 
     fn response(bytes: &[u8], pool: &Rc<RefCell<Vec<Connection>>>) -> Response {
@@ -382,7 +478,10 @@ mod tests {
         let pool = Rc::default();
         let r = response(b"HTTP/1.1 200 OK\r\nContent-Length: 20\r\n\r\nshort", &pool);
         assert!(r.bytes().is_err());
-        let r = response(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc", &pool);
+        let r = response(
+            b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nabc",
+            &pool,
+        );
         assert!(r.bytes().is_err());
     }
 

@@ -66,22 +66,40 @@ impl Error {
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Error::Connect { endpoint, source } if source.kind() == io::ErrorKind::PermissionDenied => write!(
-                f,
-                "permission denied while trying to connect to the docker API at {endpoint}"
-            ),
-            Error::Connect { endpoint, source } => match source.kind() {
-                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => write!(
+            Error::Connect { endpoint, source } if source.kind() == io::ErrorKind::PermissionDenied => {
+                write!(
                     f,
-                    "failed to connect to the docker API at {endpoint}; check if the path is correct and if the daemon is running: {source}"
-                ),
-                _ => write!(f, "failed to connect to the docker API at {endpoint}: {source}"),
-            },
+                    "permission denied while trying to connect to the docker API at {endpoint}"
+                )
+            }
+            Error::Connect { endpoint, source } => {
+                let hint = match source.kind() {
+                    io::ErrorKind::NotFound => "; check if the path is correct and if the daemon is running",
+                    io::ErrorKind::ConnectionRefused => "; check if the daemon is running",
+                    _ => "",
+                };
+                let (kind, address) = endpoint.split_once("://").unwrap_or(("", endpoint));
+                let words = plain_words(source);
+                write!(
+                    f,
+                    "failed to connect to the docker API at {endpoint}{hint}: dial {kind} {address}: connect: {words}"
+                )
+            }
             Error::Io { op, source } => write!(f, "{op}: {source}"),
             Error::Protocol(text) => write!(f, "unexpected answer from the engine: {text}"),
             Error::Api { message, .. } => write!(f, "Error response from daemon: {message}"),
         }
     }
+}
+
+/// A system error in the kernel's words: no number, no capital.
+fn plain_words(error: &io::Error) -> String {
+    let text = error.to_string();
+    let text = text.split(" (os error").next().unwrap_or_default();
+    let mut letters = text.chars();
+    letters
+        .next()
+        .map_or_else(String::new, |c| c.to_lowercase().chain(letters).collect())
 }
 
 impl std::error::Error for Error {
@@ -143,7 +161,12 @@ impl Request {
     }
 
     fn new(method: &'static str, path: String) -> Self {
-        Request { method, path, headers: Vec::new(), payload: Payload::Empty }
+        Request {
+            method,
+            path,
+            headers: Vec::new(),
+            payload: Payload::Empty,
+        }
     }
 
     /// Adds a query parameter, percent-encoded.
@@ -157,7 +180,11 @@ impl Request {
 
     /// Adds a query parameter when the value is not empty.
     pub fn query_some(self, key: &str, value: &str) -> Self {
-        if value.is_empty() { self } else { self.query(key, value) }
+        if value.is_empty() {
+            self
+        } else {
+            self.query(key, value)
+        }
     }
 
     /// Adds `key=1` when the switch is on.
@@ -188,6 +215,25 @@ pub fn segment(text: &str) -> String {
     http::encode_path(text)
 }
 
+/// A request that was sent and not yet answered.
+pub struct Pending<'a> {
+    client: &'a Client,
+    connection: Connection,
+}
+
+impl Pending<'_> {
+    /// Waits for the answer; 400 and above becomes [`Error::Api`].
+    pub fn finish(mut self) -> Result<Response, Error> {
+        self.connection.read_head()?;
+        let response = Response::new(self.connection, false, Rc::clone(&self.client.idle))?;
+        if response.status >= 400 {
+            Err(self.client.refusal(response))
+        } else {
+            Ok(response)
+        }
+    }
+}
+
 /// Connections to one engine.
 pub struct Client {
     endpoint: Endpoint,
@@ -199,12 +245,27 @@ pub struct Client {
 impl Client {
     /// A client that speaks the engine's newest version. Connects when first used.
     pub fn new(endpoint: Endpoint) -> Self {
-        Client { endpoint, prefix: String::new(), headers: Vec::new(), idle: Rc::default() }
+        Client {
+            endpoint,
+            prefix: String::new(),
+            headers: Vec::new(),
+            idle: Rc::default(),
+        }
     }
 
     /// Pins the API version, `1.43`; an empty one takes the engine's newest.
     pub fn with_version(mut self, version: &str) -> Self {
-        self.prefix = if version.is_empty() { String::new() } else { format!("/v{version}") };
+        self.prefix = if version.is_empty() {
+            String::new()
+        } else {
+            format!("/v{version}")
+        };
+        self
+    }
+
+    /// Gives the client a connection that is open already.
+    pub fn with_connection(self, stream: Box<dyn Stream>) -> Self {
+        self.idle.borrow_mut().push(Connection::from_stream(stream));
         self
     }
 
@@ -222,12 +283,21 @@ impl Client {
     /// Sends a request; an answer of 400 and above becomes [`Error::Api`] with the engine's message.
     pub fn send(&self, request: Request) -> Result<Response, Error> {
         let response = self.send_raw(request)?;
-        if response.status >= 400 { Err(self.refusal(response)) } else { Ok(response) }
+        if response.status >= 400 {
+            Err(self.refusal(response))
+        } else {
+            Ok(response)
+        }
     }
 
     /// Sends a request and takes any status.
     pub fn send_raw(&self, request: Request) -> Result<Response, Error> {
-        let Request { method, path, headers, mut payload } = request;
+        let Request {
+            method,
+            path,
+            headers,
+            mut payload,
+        } = request;
         let head = self.head(method, &path, &headers, &payload, false);
         let pooled = self.idle.borrow_mut().pop();
         if let Some(mut connection) = pooled {
@@ -243,6 +313,23 @@ impl Client {
         Response::new(connection, method == "HEAD", Rc::clone(&self.idle))
     }
 
+    /// Sends a request and does not wait: several can be under way, each on a connection of its own.
+    pub fn begin(&self, request: Request) -> Result<Pending<'_>, Error> {
+        let Request {
+            method,
+            path,
+            headers,
+            mut payload,
+        } = request;
+        let head = self.head(method, &path, &headers, &payload, false);
+        let mut connection = Connection::open(&self.endpoint)?;
+        connection.write_request(&head, &mut payload)?;
+        Ok(Pending {
+            client: self,
+            connection,
+        })
+    }
+
     /// Sends a request and decodes the JSON answer.
     pub fn json(&self, request: Request) -> Result<serde_json::Value, Error> {
         let bytes = self.send(request)?.bytes()?;
@@ -251,7 +338,12 @@ impl Client {
 
     /// Sends a request with `Upgrade: tcp` and hands over the raw connection (attach, exec).
     pub fn hijack(&self, request: Request) -> Result<Hijacked, Error> {
-        let Request { method, path, headers, mut payload } = request;
+        let Request {
+            method,
+            path,
+            headers,
+            mut payload,
+        } = request;
         let head = self.head(method, &path, &headers, &payload, true);
         let pooled = self.idle.borrow_mut().pop();
         let mut connection = match pooled {
@@ -269,8 +361,19 @@ impl Client {
         Err(self.refusal(Response::new(connection, false, Rc::clone(&self.idle))?))
     }
 
-    fn head(&self, method: &str, path: &str, headers: &[(String, String)], payload: &Payload, upgrade: bool) -> Vec<u8> {
-        let mut head = format!("{method} {}{path} HTTP/1.1\r\nHost: {}\r\n", self.prefix, self.endpoint.authority());
+    fn head(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &[(String, String)],
+        payload: &Payload,
+        upgrade: bool,
+    ) -> Vec<u8> {
+        let mut head = format!(
+            "{method} {}{path} HTTP/1.1\r\nHost: {}\r\n",
+            self.prefix,
+            self.endpoint.authority()
+        );
         head.push_str("User-Agent: Ferry-Client/0.1 (linux)\r\n");
         for (name, value) in self.headers.iter().chain(headers) {
             head.push_str(&format!("{name}: {value}\r\n"));
@@ -282,10 +385,15 @@ impl Client {
             Payload::Empty if method == "POST" || method == "PUT" => head.push_str("Content-Length: 0\r\n"),
             Payload::Empty => {}
             Payload::Json(body) => {
-                head.push_str(&format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len()));
+                head.push_str(&format!(
+                    "Content-Type: application/json\r\nContent-Length: {}\r\n",
+                    body.len()
+                ));
             }
             Payload::Reader { content_type, .. } => {
-                head.push_str(&format!("Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n"));
+                head.push_str(&format!(
+                    "Content-Type: {content_type}\r\nTransfer-Encoding: chunked\r\n"
+                ));
             }
         }
         head.push_str("\r\n");
@@ -303,10 +411,17 @@ impl Client {
         let body = response.bytes().unwrap_or_default();
         let message = serde_json::from_slice::<serde_json::Value>(&body)
             .ok()
-            .and_then(|v| v.get("message").and_then(|m| m.as_str()).map(|m| m.trim().to_owned()))
+            .and_then(|v| {
+                v.get("message")
+                    .and_then(|m| m.as_str())
+                    .map(|m| m.trim().to_owned())
+            })
             .unwrap_or_else(|| String::from_utf8_lossy(&body).trim().to_owned());
         if message.is_empty() {
-            return Error::Api { status, message: format!("the engine answered {status} {reason} without a message") };
+            return Error::Api {
+                status,
+                message: format!("the engine answered {status} {reason} without a message"),
+            };
         }
         Error::Api { status, message }
     }

@@ -90,7 +90,11 @@ mod tests {
                     })
                     .expect("feed");
             }
-            assert_eq!((out.as_slice(), err.as_slice()), (&b"hello world"[..], &b"oops"[..]), "step {step}");
+            assert_eq!(
+                (out.as_slice(), err.as_slice()),
+                (&b"hello world"[..], &b"oops"[..]),
+                "step {step}"
+            );
         }
     }
 

@@ -94,14 +94,20 @@ fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
 }
 
 fn join(host: &str, port: u16) -> String {
-    if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
+    if host.contains(':') {
+        format!("[{host}]:{port}")
+    } else {
+        format!("{host}:{port}")
+    }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Endpoint::Unix(path) => write!(f, "unix://{}", path.display()),
-            Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => write!(f, "tcp://{}", join(host, *port)),
+            Endpoint::Tcp { host, port } | Endpoint::Tls { host, port, .. } => {
+                write!(f, "tcp://{}", join(host, *port))
+            }
         }
     }
 }
@@ -122,7 +128,17 @@ mod tests {
 
     #[test]
     fn endpoints_print_as_users_write_them() {
-        assert_eq!(Endpoint::Unix("/run/x.sock".into()).to_string(), "unix:///run/x.sock");
-        assert_eq!(Endpoint::Tcp { host: "::1".into(), port: 2375 }.to_string(), "tcp://[::1]:2375");
+        assert_eq!(
+            Endpoint::Unix("/run/x.sock".into()).to_string(),
+            "unix:///run/x.sock"
+        );
+        assert_eq!(
+            Endpoint::Tcp {
+                host: "::1".into(),
+                port: 2375
+            }
+            .to_string(),
+            "tcp://[::1]:2375"
+        );
     }
 }

@@ -4,7 +4,9 @@ use super::Stream;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
-use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned};
+use rustls::{
+    ClientConfig, ClientConnection, DigitallySignedStruct, RootCertStore, SignatureScheme, StreamOwned,
+};
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
 use std::os::fd::{AsFd, BorrowedFd};
@@ -72,18 +74,25 @@ fn config(files: &TlsFiles) -> io::Result<ClientConfig> {
         .map_err(io::Error::other)?;
     let builder = if files.verify {
         let mut roots = RootCertStore::empty();
-        let path = files.ca.as_deref().ok_or_else(|| io::Error::other("--tlsverify needs a CA certificate (--tlscacert)"))?;
+        let path = files
+            .ca
+            .as_deref()
+            .ok_or_else(|| io::Error::other("--tlsverify needs a CA certificate (--tlscacert)"))?;
         for cert in certificates(path)? {
             roots.add(cert).map_err(io::Error::other)?;
         }
         builder.with_root_certificates(roots)
     } else {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AcceptAny(provider)))
     };
     match (&files.cert, &files.key) {
         (Some(cert), Some(key)) => {
             let key = PrivateKeyDer::from_pem_file(key).map_err(|e| bad(key, &e))?;
-            builder.with_client_auth_cert(certificates(cert)?, key).map_err(io::Error::other)
+            builder
+                .with_client_auth_cert(certificates(cert)?, key)
+                .map_err(io::Error::other)
         }
         _ => Ok(builder.with_no_client_auth()),
     }
@@ -97,7 +106,10 @@ fn certificates(path: &Path) -> io::Result<Vec<CertificateDer<'static>>> {
 }
 
 fn bad(path: &Path, error: &dyn std::fmt::Debug) -> io::Error {
-    io::Error::new(io::ErrorKind::InvalidData, format!("could not read {}: {error:?}", path.display()))
+    io::Error::new(
+        io::ErrorKind::InvalidData,
+        format!("could not read {}: {error:?}", path.display()),
+    )
 }
 
 /// What `--tls` without `--tlsverify` asks for: encryption to whoever answers.
