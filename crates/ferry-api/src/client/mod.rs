@@ -234,10 +234,21 @@ impl Pending<'_> {
     }
 }
 
+/// The version that an engine names when the wanted one is too new for it.
+fn maximum_version(error: &Error) -> Option<String> {
+    match error {
+        Error::Api { status: 400, message } => {
+            let (_, version) = message.split_once("is too new. Maximum supported API version is ")?;
+            Some(version.trim().trim_end_matches('.').to_owned())
+        }
+        _ => None,
+    }
+}
+
 /// Connections to one engine.
 pub struct Client {
     endpoint: Endpoint,
-    prefix: String,
+    prefix: RefCell<String>,
     headers: Vec<(String, String)>,
     idle: Rc<RefCell<Vec<Connection>>>,
 }
@@ -247,20 +258,24 @@ impl Client {
     pub fn new(endpoint: Endpoint) -> Self {
         Client {
             endpoint,
-            prefix: String::new(),
+            prefix: RefCell::default(),
             headers: Vec::new(),
             idle: Rc::default(),
         }
     }
 
     /// Pins the API version, `1.43`; an empty one takes the engine's newest.
-    pub fn with_version(mut self, version: &str) -> Self {
-        self.prefix = if version.is_empty() {
+    pub fn with_version(self, version: &str) -> Self {
+        self.set_version(version);
+        self
+    }
+
+    fn set_version(&self, version: &str) {
+        *self.prefix.borrow_mut() = if version.is_empty() {
             String::new()
         } else {
             format!("/v{version}")
         };
-        self
     }
 
     /// Gives the client a connection that is open already.
@@ -281,8 +296,21 @@ impl Client {
     }
 
     /// Sends a request; an answer of 400 and above becomes [`Error::Api`] with the engine's message.
-    pub fn send(&self, request: Request) -> Result<Response, Error> {
-        let response = self.send_raw(request)?;
+    ///
+    /// An engine that does not know the wanted version yet is asked again with its own newest.
+    pub fn send(&self, mut request: Request) -> Result<Response, Error> {
+        let response = self.send_once(&mut request)?;
+        if response.status < 400 {
+            return Ok(response);
+        }
+        let refusal = self.refusal(response);
+        let Some(version) =
+            maximum_version(&refusal).filter(|_| !matches!(request.payload, Payload::Reader { .. }))
+        else {
+            return Err(refusal);
+        };
+        self.set_version(&version);
+        let response = self.send_once(&mut request)?;
         if response.status >= 400 {
             Err(self.refusal(response))
         } else {
@@ -290,27 +318,27 @@ impl Client {
         }
     }
 
-    /// Sends a request and takes any status.
-    pub fn send_raw(&self, request: Request) -> Result<Response, Error> {
-        let Request {
-            method,
-            path,
-            headers,
-            mut payload,
-        } = request;
-        let head = self.head(method, &path, &headers, &payload, false);
+    fn send_once(&self, request: &mut Request) -> Result<Response, Error> {
+        let head = self.head(
+            request.method,
+            &request.path,
+            &request.headers,
+            &request.payload,
+            false,
+        );
+        let headless = request.method == "HEAD";
         let pooled = self.idle.borrow_mut().pop();
         if let Some(mut connection) = pooled {
-            match self.exchange(&mut connection, &head, &mut payload) {
-                Ok(()) => return Response::new(connection, method == "HEAD", Rc::clone(&self.idle)),
+            match self.exchange(&mut connection, &head, &mut request.payload) {
+                Ok(()) => return Response::new(connection, headless, Rc::clone(&self.idle)),
                 // The engine closed the idle connection: nothing of this request was answered.
-                Err(Error::Io { .. }) if !matches!(payload, Payload::Reader { .. }) => {}
+                Err(Error::Io { .. }) if !matches!(request.payload, Payload::Reader { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
         let mut connection = Connection::open(&self.endpoint)?;
-        self.exchange(&mut connection, &head, &mut payload)?;
-        Response::new(connection, method == "HEAD", Rc::clone(&self.idle))
+        self.exchange(&mut connection, &head, &mut request.payload)?;
+        Response::new(connection, headless, Rc::clone(&self.idle))
     }
 
     /// Sends a request and does not wait: several can be under way, each on a connection of its own.
@@ -371,7 +399,7 @@ impl Client {
     ) -> Vec<u8> {
         let mut head = format!(
             "{method} {}{path} HTTP/1.1\r\nHost: {}\r\n",
-            self.prefix,
+            self.prefix.borrow(),
             self.endpoint.authority()
         );
         head.push_str("User-Agent: Ferry-Client/0.1 (linux)\r\n");

@@ -109,12 +109,12 @@ impl Command {
         let plural = |n: usize| if n == 1 { "argument" } else { "arguments" };
         let (what, see) = match self.arity {
             Arity::None if n > 0 => ("accepts no arguments".to_owned(), "Run"),
-            Arity::Exact(want) if n != want => (format!("requires {want} {}", plural(want)), "See"),
+            Arity::Exact(want) if n != want => (format!("requires {want} {}", plural(want)), "Run"),
             Arity::Min(want) if n < want => (format!("requires at least {want} {}", plural(want)), "See"),
-            Arity::Max(want) if n > want => (format!("requires at most {want} {}", plural(want)), "See"),
+            Arity::Max(want) if n > want => (format!("requires at most {want} {}", plural(want)), "Run"),
             Arity::Range(low, high) if n < low || n > high => (
                 format!("requires at least {low} and at most {high} {}", plural(high)),
-                "See",
+                "Run",
             ),
             _ => return Ok(()),
         };

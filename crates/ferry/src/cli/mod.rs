@@ -116,7 +116,8 @@ fn run(program: &'static str, args: &[String]) -> Outcome {
     }
     let session = Session::new(program, globals)?;
     let Some(first) = words.first() else {
-        return Err(Failure::text(root_help(program).trim_end()));
+        eprint!("{}", root_help(program));
+        return Ok(());
     };
     if first == "help" {
         return help_topic(program, &words[1..]);
@@ -125,6 +126,10 @@ fn run(program: &'static str, args: &[String]) -> Outcome {
         Found::Command(command, length) => (command, length),
         Found::Help(text) => {
             output::print(&text);
+            return Ok(());
+        }
+        Found::Nothing(text) => {
+            eprint!("{text}");
             return Ok(());
         }
     };
@@ -156,6 +161,7 @@ fn execute(session: &Session, command: &'static Command, words: &[String], lengt
 enum Found {
     Command(&'static Command, usize),
     Help(String),
+    Nothing(String),
 }
 
 /// The command that the words begin with, and how many of them name it.
@@ -170,15 +176,15 @@ fn find(program: &str, words: &[String]) -> Outcome<Found> {
         let text = help::group(program, group, &members(group.name));
         return match second {
             "--help" | "-h" | "help" => Ok(Found::Help(text)),
-            "" => Err(Failure::text(text.trim_end())),
+            "" => Ok(Found::Nothing(text)),
             flag if flag.starts_with('-') => Err(Failure::new(
                 125,
                 format!(
-                    "unknown flag: {flag}\n\nUsage:  {program} {first} COMMAND\n\nRun '{program} {first} --help' for more information"
+                    "unknown flag: {flag}\n\nUsage:  {program} {first}\n\nRun '{program} {first} --help' for more information"
                 ),
             )),
             other => Err(Failure::text(format!(
-                "{program}: unknown command: {program} {first} {other}\n\nUsage:  {program} {first} COMMAND\n\nRun '{program} {first} --help' for more information"
+                "{program}: unknown command: {program} {first} {other}\n\nUsage:  {program} {first}\n\nRun '{program} {first} --help' for more information"
             ))),
         };
     }

@@ -9,6 +9,10 @@ use ferry_api::client::{Client, Endpoint, Request};
 use std::cell::OnceCell;
 use std::path::PathBuf;
 
+/// The API version that is asked for: the one whose answers have the shapes that the docker commands in use today
+/// print, so that scripts see the same fields. An older engine's own newest is taken instead.
+pub(crate) const API_VERSION: &str = "1.50";
+
 /// Options before the command's word.
 pub(crate) static GLOBAL_FLAGS: [Flag; 11] = [
     flag("config", "string", "Location of client config files"),
@@ -159,9 +163,9 @@ impl Session {
         if default_place {
             client = client.with_connection(Box::new(autostart::connect()?));
         }
-        if let Ok(version) = std::env::var("DOCKER_API_VERSION") {
-            client = client.with_version(version.trim_start_matches('v'));
-        }
+        let version = std::env::var("DOCKER_API_VERSION").unwrap_or_default();
+        let version = version.trim_start_matches('v');
+        client = client.with_version(if version.is_empty() { API_VERSION } else { version });
         for (name, value) in self.config().http_headers() {
             client = client.with_header(&name, &value);
         }

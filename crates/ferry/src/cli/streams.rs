@@ -100,9 +100,7 @@ pub(crate) fn terminal_size() -> (u16, u16) {
 /// Refuses input for a terminal that is none.
 pub(crate) fn check_tty(stdin: bool, tty: bool) -> Outcome {
     if stdin && tty && !io::stdin().is_terminal() {
-        return Err(Failure::text(
-            "cannot attach stdin to a TTY-enabled container because stdin is not a terminal",
-        ));
+        return Err(Failure::text("the input device is not a TTY"));
     }
     Ok(())
 }

@@ -85,7 +85,7 @@ pub(super) fn start(session: &Session, m: &Matches) -> Outcome {
         return Ok(());
     }
     Err(Failure::text(format!(
-        "failed to start containers: {}",
+        "Error: failed to start containers: {}",
         failed.join(", ")
     )))
 }

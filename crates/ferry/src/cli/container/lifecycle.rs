@@ -121,12 +121,14 @@ pub(super) fn wait(session: &Session, m: &Matches) -> Outcome {
 
 /// `rename`
 pub(super) fn rename(session: &Session, m: &Matches) -> Outcome {
-    session
-        .call(Request::post(path(m.arg(0), "rename")).query("name", m.arg(1)))
-        .map_err(|mut error| {
-            error.message = format!("failed to rename container: {}", error.message);
-            error
-        })
+    let renamed = session.call(Request::post(path(m.arg(0), "rename")).query("name", m.arg(1)));
+    renamed.map_err(|error| {
+        Failure::text(format!(
+            "{}\nError: failed to rename container named {}",
+            error.message,
+            m.arg(0)
+        ))
+    })
 }
 
 /// `pause`

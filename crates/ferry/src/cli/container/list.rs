@@ -4,7 +4,7 @@ use super::ports;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
 use crate::cli::options::values;
-use crate::cli::output::json::Json;
+use crate::cli::output::json::{Json, hidden};
 use crate::cli::output::listing::{self, Listing};
 use crate::cli::output::{self, clock, ellipsis, quote, short_id, units};
 use crate::cli::session::Session;
@@ -50,7 +50,8 @@ pub(super) fn ps(session: &Session, m: &Matches) -> Outcome {
     if m.on("size") && !quiet && format == "raw" {
         template.push_str("size: {{.Size}}\n");
     }
-    let size = m.on("size") || (!quiet && Listing::uses(&template, "Size"));
+    let size =
+        m.on("size") || (!quiet && (Listing::uses(&template, "Size") || template.contains("{{json .}}")));
     let last = if m.on("latest") { 1 } else { m.int("last") };
     let filters = values::filters(&m.all("filter"));
     let mut request = Request::get("/containers/json")
@@ -66,8 +67,20 @@ pub(super) fn ps(session: &Session, m: &Matches) -> Outcome {
         ));
     };
     let rows: Vec<Json> = containers.iter().map(|c| row(c, !m.on("no-trunc"))).collect();
-    output::print(&LISTING.render(&template, &rows)?);
+    output::print(&LISTING.render(&template, &rows).map_err(|e| template_error(&e))?);
     Ok(())
+}
+
+/// `ps` looks at its template before it asks the engine, and says so.
+fn template_error(error: &str) -> String {
+    let why = error.trim_start_matches("template parsing error: ");
+    match why.contains("executing \"\"") {
+        true => format!(
+            "failed to execute template: {}",
+            why.replace("*formatter.Context", "*formatter.ContainerContext")
+        ),
+        false => format!("failed to parse template: {why}"),
+    }
 }
 
 /// One container as templates see it.
@@ -108,7 +121,6 @@ pub(crate) fn row(c: &Json, trunc: bool) -> Json {
         ("Mounts", mounts(c, trunc)),
         ("LocalVolumes", local.to_string()),
         ("Networks", networks.join(",")),
-        ("HealthStatus", health(c)),
     ];
     let mut row = listing::labelled(fields, c.at("Labels"));
     if let Json::Object(entries) = &mut row {
@@ -116,6 +128,7 @@ pub(crate) fn row(c: &Json, trunc: bool) -> Json {
             .iter()
             .position(|(k, _)| k.as_str() > "Platform")
             .unwrap_or(entries.len());
+        entries.push(("HealthStatus".into(), hidden(health(c).into())));
         entries.insert(
             at,
             (
@@ -226,7 +239,6 @@ mod tests {
             ("Mounts", "a-very-long-vo\u{2026},/etc"),
             ("LocalVolumes", "1"),
             ("Networks", "bridge"),
-            ("HealthStatus", "healthy"),
         ] {
             assert_eq!(row.text(field), want, "{field}");
         }

@@ -3,8 +3,8 @@
 use super::lifecycle::{join, path};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
-use crate::cli::output::json::Json;
-use crate::cli::output::template::{Format, Missing};
+use crate::cli::output::json::{Json, hidden};
+use crate::cli::output::template::{Format, Missing, Values};
 use crate::cli::output::{self, listing, table};
 use crate::cli::session::Session;
 use ferry_api::client::{Request, segment};
@@ -23,9 +23,11 @@ pub(crate) fn inspect_one(m: &Matches, get: impl Fn(&str) -> Outcome<Json>) -> O
     let template = m.get("format");
     let format = match template {
         "" | "json" => None,
-        source => Some(
-            Format::parse(&listing::source(source).1, Missing::Refuse).map_err(|e| Failure::new(64, e))?,
-        ),
+        source => {
+            let format = Format::parse(&listing::source(source).1, Missing::Refuse)
+                .map_err(|e| Failure::new(64, e))?;
+            Some(format.of(Values::Inspected))
+        }
     };
     let (mut found, mut text, mut errors) = (Vec::new(), String::new(), Vec::new());
     for name in &m.args {
@@ -71,7 +73,7 @@ fn with_absent(mut thing: Json) -> Json {
             && let Some((_, Json::Object(members))) = entries.iter_mut().find(|(k, _)| k == parent)
             && !members.iter().any(|(k, _)| k == field)
         {
-            members.push((field.to_owned(), Json::Null));
+            members.push((field.to_owned(), hidden(Json::Null)));
         }
     }
     thing
@@ -143,7 +145,7 @@ pub(super) fn port(session: &Session, m: &Matches) -> Outcome {
                 .unwrap_or_default();
             if found.is_empty() {
                 return Err(Failure::text(format!(
-                    "no public port '{wanted}' published for {name}"
+                    "Error: No public port '{wanted}' published for {name}"
                 )));
             }
             found

@@ -14,7 +14,7 @@ use crate::cli::session::Session;
 use crate::cli::streams::{self, Attachment, Ended};
 use crate::hello;
 use ferry_api::client::{Hijacked, Request, Response};
-use ferry_oci::reference::Reference;
+use ferry_oci::reference::{InvalidReference, Reference};
 use serde_json::json;
 use std::io::Write;
 use std::path::PathBuf;
@@ -179,6 +179,7 @@ fn read_options(session: &Session, m: &Matches) -> Outcome<CreateBody> {
 fn create_container(session: &Session, m: &Matches, body: &mut CreateBody) -> Outcome<String> {
     let cid_file = CidFile::open(m.get("cidfile"))?;
     let name = m.arg(0).to_owned();
+    let familiar = familiar(&name)?;
     let platform = m.get("platform").to_owned();
     let platform = if platform.is_empty() {
         std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default()
@@ -207,7 +208,6 @@ fn create_container(session: &Session, m: &Matches, body: &mut CreateBody) -> Ou
                 && matches!(m.get("pull"), "missing" | "")
                 && error.message.contains("No such image") =>
         {
-            let familiar = familiar(&name)?;
             if !m.on("quiet") {
                 eprintln!("Unable to find image '{familiar}' locally");
             }
@@ -224,12 +224,13 @@ fn create_container(session: &Session, m: &Matches, body: &mut CreateBody) -> Ou
     Ok(id)
 }
 
-/// `name:tag` as people write it.
+/// `name:tag` as people write it. An image's id is no reference and needs none.
 fn familiar(name: &str) -> Outcome<String> {
-    let reference: Reference = name
-        .parse()
-        .map_err(|e| Failure::text(format!("invalid reference format: {e}")))?;
-    Ok(reference.tagged().familiar())
+    match name.parse::<Reference>() {
+        Ok(reference) => Ok(reference.tagged().familiar()),
+        Err(InvalidReference::LooksLikeId(_)) => Ok(name.to_owned()),
+        Err(_) => Err(Failure::text(image::reference(name).err().unwrap_or_default())),
+    }
 }
 
 /// The file of `--cidfile`, gone again unless an id was written.

@@ -68,7 +68,7 @@ pub(super) fn images(session: &Session, m: &Matches) -> Outcome {
     if rows.is_empty() && m.path == "images" && is_image_verb(m.arg(0)) {
         let word = m.arg(0);
         eprintln!(
-            "No images found matching \"{word}\": did you mean \"{} image {word}\"?",
+            "\nNo images found matching \"{word}\": did you mean \"{} image {word}\"?",
             session.program
         );
     }

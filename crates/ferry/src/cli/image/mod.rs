@@ -14,6 +14,7 @@ use super::flags::{Flag, Matches, flag, switch};
 use super::options::values;
 use super::session::Session;
 use ferry_api::client::{Request, segment};
+use ferry_oci::reference::{InvalidReference, Reference};
 
 pub(crate) use list::{LISTING as LIST, disk_usage_rows};
 pub(crate) use transfer::pull_for_run;
@@ -250,6 +251,27 @@ pub(crate) static COMMANDS: [Command; 12] = [
     .top(9),
 ];
 
+/// Reads a reference; the error is in docker's words.
+pub(crate) fn reference(text: &str) -> Result<Reference, String> {
+    text.parse().map_err(|error| match error {
+        InvalidReference::Uppercase => {
+            let path = text.split('@').next().unwrap_or(text);
+            let path = match path.rsplit_once(':') {
+                Some((name, tag)) if !tag.contains('/') => name,
+                _ => path,
+            };
+            // The first part is a registry when it could be a host.
+            let name = match path.split_once('/') {
+                Some((host, rest)) if host.contains(['.', ':']) || host == "localhost" => rest.to_owned(),
+                Some(_) => path.to_owned(),
+                None => format!("library/{path}"),
+            };
+            format!("invalid reference format: repository name ({name}) must be lowercase")
+        }
+        other => other.to_string(),
+    })
+}
+
 /// A platform as the API's JSON.
 pub(crate) fn platform_json(text: &str) -> Outcome<String> {
     let parts: Vec<&str> = text.split('/').collect();
@@ -278,9 +300,9 @@ pub(crate) fn platforms(m: &Matches) -> Outcome<Vec<String>> {
 }
 
 fn tag(session: &Session, m: &Matches) -> Outcome {
-    let target: ferry_oci::reference::Reference = m.arg(1).parse().map_err(|e| {
+    let target = reference(m.arg(1)).map_err(|e| {
         format!(
-            "error parsing reference: {:?} is not a valid repository/tag: {e}",
+            "Error parsing reference: {:?} is not a valid repository/tag: {e}",
             m.arg(1)
         )
     })?;
@@ -303,4 +325,28 @@ fn inspect(session: &Session, m: &Matches) -> Outcome {
         session
             .json(Request::get(format!("/images/{}/json", segment(name))).query_some("platform", &platform))
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bad_references_are_named() {
+        for (text, want) in [
+            (
+                "Bad",
+                "invalid reference format: repository name (library/Bad) must be lowercase",
+            ),
+            (
+                "host:5000/a/Bad:1",
+                "invalid reference format: repository name (a/Bad) must be lowercase",
+            ),
+            ("a b", "invalid reference format"),
+        ] {
+            assert_eq!(reference(text).unwrap_err(), want);
+        }
+        assert!(platform_json("linux/arm64/v8").is_ok_and(|j| j.contains("v8")));
+        assert!(platform_json("").is_err());
+    }
 }

@@ -11,7 +11,7 @@ use ferry_oci::reference::Reference;
 use std::io::{Read, Write};
 
 fn parse(name: &str) -> Outcome<Reference> {
-    name.parse().map_err(|e| Failure::text(format!("{e}")))
+    Ok(super::reference(name)?)
 }
 
 /// The credentials for a reference's registry.

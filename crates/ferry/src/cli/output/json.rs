@@ -24,6 +24,8 @@ pub(crate) enum Json {
     Array(Vec<Json>),
     /// Keys and values in order.
     Object(Vec<(String, Json)>),
+    /// What templates can ask for and printed JSON leaves out.
+    Hidden(Box<Json>),
 }
 
 impl Json {
@@ -136,9 +138,14 @@ impl Json {
                 write_members(out, level, ('[', ']'), items);
             }
             Json::Object(entries) => {
-                let entries = entries.iter().map(|(k, v)| (Some(k.as_str()), v));
-                write_members(out, level, ('{', '}'), entries);
+                let shown: Vec<_> = entries
+                    .iter()
+                    .filter(|(_, v)| !matches!(v, Json::Hidden(_)))
+                    .map(|(k, v)| (Some(k.as_str()), v))
+                    .collect();
+                write_members(out, level, ('{', '}'), shown.into_iter());
             }
+            Json::Hidden(value) => value.write(out, level),
         }
     }
 }
@@ -258,6 +265,11 @@ impl<'de> Visitor<'de> for JsonVisitor {
         }
         Ok(Json::Object(entries))
     }
+}
+
+/// A value that printed JSON leaves out.
+pub(crate) fn hidden(value: Json) -> Json {
+    Json::Hidden(Box::new(value))
 }
 
 impl From<&str> for Json {

@@ -1,8 +1,8 @@
 //! Lists of things: the `--format` rules that `ps`, `images`, `volume ls` and the others share.
 
-use super::json::Json;
+use super::json::{Json, hidden};
 use super::table;
-use super::template::{Format, Missing};
+use super::template::{Format, Missing, Values};
 
 /// A row's labels for `.Label "name"`; no template can spell this key and it is left out of JSON.
 pub(crate) const LABEL_SET: &str = "\u{0}labels";
@@ -34,7 +34,7 @@ impl Listing {
     /// Renders all rows with such a template.
     pub(crate) fn render(&self, template: &str, rows: &[Json]) -> Result<String, String> {
         let (is_table, source) = source(template);
-        let format = Format::parse(&source, Missing::Refuse)?;
+        let format = Format::parse(&source, Missing::Refuse)?.of(Values::Row);
         let mut body = String::new();
         for row in rows {
             body.push_str(&format.render(row).map_err(|e| self.field_error(e))?);
@@ -48,7 +48,7 @@ impl Listing {
             .iter()
             .map(|(f, t)| ((*f).to_owned(), (*t).into()))
             .collect();
-        titles.push((LABEL_SET.into(), Json::Null));
+        titles.push((LABEL_SET.into(), hidden(Json::Null)));
         let header = format.header(&Json::Object(titles))?;
         Ok(table::align(&format!("{header}\n{body}")))
     }
@@ -107,7 +107,7 @@ pub(crate) fn labelled(fields: Vec<(&'static str, String)>, labels: &Json) -> Js
         } else {
             Json::Object(Vec::new())
         };
-        entries.push((LABEL_SET.into(), labels));
+        entries.push((LABEL_SET.into(), hidden(labels)));
     }
     row
 }

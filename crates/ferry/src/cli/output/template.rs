@@ -17,10 +17,22 @@ pub(crate) enum Missing {
     Allow,
 }
 
+/// What the rendered values are, which decides small things that Go's types would.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Values {
+    /// An answer as it came.
+    Plain,
+    /// A row of a list: its JSON has `<`, `>` and `&` escaped.
+    Row,
+    /// An inspected thing: what is `null` prints as the empty list, map or pointer that it is in Go.
+    Inspected,
+}
+
 /// A parsed template.
 pub(crate) struct Format {
     source: String,
     missing: Missing,
+    values: Values,
 }
 
 impl Format {
@@ -28,12 +40,28 @@ impl Format {
     pub(crate) fn parse(source: &str, missing: Missing) -> Result<Self, String> {
         let source = call_methods(source);
         build(&source, missing, HashMap::new(), false)?;
-        Ok(Format { source, missing })
+        Ok(Format {
+            source,
+            missing,
+            values: Values::Plain,
+        })
+    }
+
+    /// Sets what the values are.
+    pub(crate) fn of(mut self, values: Values) -> Self {
+        self.values = values;
+        self
     }
 
     /// Renders one value.
     pub(crate) fn render(&self, data: &Json) -> Result<String, String> {
-        self.execute(data, false)
+        let text = self.execute(data, false)?;
+        // A null that is left in an inspected thing is a pointer.
+        Ok(if self.values == Values::Inspected {
+            text.replace("<no value>", "<nil>")
+        } else {
+            text
+        })
     }
 
     /// Renders a table's header: `data` maps field names to column titles, and functions leave them alone.
@@ -42,10 +70,13 @@ impl Format {
     }
 
     fn execute(&self, data: &Json, header: bool) -> Result<String, String> {
-        let mut texts = HashMap::new();
-        let remember = self.source.contains("json");
-        let value = to_value(data, remember, &mut texts);
-        let template = build(&self.source, self.missing, texts, header)?;
+        let mut conversion = Conversion {
+            values: self.values,
+            remember: self.source.contains("json"),
+            texts: HashMap::new(),
+        };
+        let value = conversion.value(data, "");
+        let template = build(&self.source, self.missing, conversion.texts, header)?;
         template
             .execute_to_string(&value)
             .map_err(|e| execution_error(&e, &self.source))
@@ -60,6 +91,16 @@ fn execution_error(error: &TemplateError, source: &str) -> String {
         );
     }
     format!("template parsing error: {error}")
+}
+
+/// Go names the line of a syntax error alone: `template: :1: unclosed action`.
+fn syntax_error(error: &TemplateError) -> String {
+    match error {
+        TemplateError::Parse { line, message, .. } | TemplateError::Lex { line, message, .. } => {
+            format!("template parsing error: template: :{line}: {message}")
+        }
+        other => format!("template parsing error: {other}"),
+    }
 }
 
 /// The key of an object under which a method with one text argument lives (`.Label "x"`).
@@ -111,7 +152,7 @@ fn build(
             Ok(text(&pad(&string(args, 0), number(args, 1), number(args, 2))))
         })
         .parse(source)
-        .map_err(|e| format!("template parsing error: {e}"))
+        .map_err(|e| syntax_error(&e))
 }
 
 fn text(s: &str) -> Value {
@@ -188,44 +229,99 @@ fn truncate(text: &str, length: usize) -> String {
     text[..end].to_owned()
 }
 
-fn to_value(json: &Json, remember: bool, texts: &mut HashMap<usize, String>) -> Value {
-    match json {
-        Json::Null => Value::Nil,
-        Json::Bool(b) => Value::Bool(*b),
-        Json::Int(n) => Value::Int(*n),
-        Json::Uint(n) => Value::Uint(*n),
-        Json::Float(f) => Value::Float(*f),
-        Json::String(s) => text(s),
-        Json::Array(items) => Value::List(items.iter().map(|i| to_value(i, remember, texts)).collect()),
-        Json::Object(entries) => {
-            let mut map: BTreeMap<Arc<str>, Value> = BTreeMap::new();
-            for (key, value) in entries {
-                map.insert(key.as_str().into(), to_value(value, remember, texts));
-            }
-            if let Some(labels) = entries.iter().find(|(k, _)| k == super::listing::LABEL_SET) {
-                map.insert("Label".into(), label_function(&labels.1));
-            }
-            let map = Arc::new(map);
-            if remember {
-                texts.insert(Arc::as_ptr(&map) as usize, visible(json).compact());
-            }
-            Value::Map(map)
+/// From JSON to the engine's values.
+struct Conversion {
+    values: Values,
+    remember: bool,
+    texts: HashMap<usize, String>,
+}
+
+impl Conversion {
+    /// `key` is the field that the value is in.
+    fn value(&mut self, json: &Json, key: &str) -> Value {
+        match json {
+            Json::Null if self.values == Values::Inspected => self.null(key),
+            Json::Null => Value::Nil,
+            Json::Bool(b) => Value::Bool(*b),
+            Json::Int(n) => Value::Int(*n),
+            Json::Uint(n) => Value::Uint(*n),
+            Json::Float(f) => Value::Float(*f),
+            Json::String(s) => text(s),
+            Json::Array(items) => Value::List(items.iter().map(|i| self.value(i, "")).collect()),
+            Json::Object(entries) => self.map(json, entries),
+            Json::Hidden(value) => self.value(value, key),
         }
+    }
+
+    fn map(&mut self, json: &Json, entries: &[(String, Json)]) -> Value {
+        let mut map: BTreeMap<Arc<str>, Value> = BTreeMap::new();
+        for (key, value) in entries {
+            map.insert(key.as_str().into(), self.value(value, key));
+        }
+        if let Some((_, Json::Hidden(labels))) = entries.iter().find(|(k, _)| k == super::listing::LABEL_SET)
+        {
+            map.insert("Label".into(), label_function(labels));
+        }
+        let map = Arc::new(map);
+        if self.remember {
+            let mut text = json.compact();
+            if self.values == Values::Row {
+                text = escape_html(&text);
+            }
+            self.texts.insert(Arc::as_ptr(&map) as usize, text);
+        }
+        Value::Map(map)
+    }
+
+    /// Go's type of a field that the API sends as null.
+    fn null(&mut self, key: &str) -> Value {
+        const POINTERS: [&str; 12] = [
+            "Health",
+            "Healthcheck",
+            "IPAMConfig",
+            "ImageManifestDescriptor",
+            "Init",
+            "MemorySwappiness",
+            "OomKillDisable",
+            "PidsLimit",
+            "StopTimeout",
+            "UsageData",
+            "BindOptions",
+            "Descriptor",
+        ];
+        const MAPS: [&str; 12] = [
+            "Annotations",
+            "DriverOpts",
+            "ExposedPorts",
+            "Labels",
+            "Options",
+            "Data",
+            "Ports",
+            "PortBindings",
+            "StorageOpt",
+            "Sysctls",
+            "Tmpfs",
+            "Volumes",
+        ];
+        if POINTERS.contains(&key) {
+            return Value::Nil;
+        }
+        if MAPS.contains(&key) {
+            let map = Arc::new(BTreeMap::new());
+            self.texts.insert(Arc::as_ptr(&map) as usize, "null".to_owned());
+            return Value::Map(map);
+        }
+        let list: Arc<[Value]> = Arc::new([]);
+        self.texts.insert(list.as_ptr() as usize, "null".to_owned());
+        Value::List(list)
     }
 }
 
-/// Without what only templates see.
-fn visible(json: &Json) -> Json {
-    match json {
-        Json::Object(entries) => Json::Object(
-            entries
-                .iter()
-                .filter(|(k, _)| k != super::listing::LABEL_SET)
-                .cloned()
-                .collect(),
-        ),
-        other => other.clone(),
-    }
+/// What Go's JSON encoder does to a row before the template sees it.
+pub(crate) fn escape_html(json: &str) -> String {
+    json.replace('<', "\\u003c")
+        .replace('>', "\\u003e")
+        .replace('&', "\\u0026")
 }
 
 /// `.Label "x"` of a row; in a header it gives the last part of the name.
@@ -249,6 +345,7 @@ fn json_of(value: &Value, texts: &HashMap<usize, String>) -> String {
             super::json::write_string(&mut out, s);
             out
         }
+        Value::List(items) if texts.contains_key(&(items.as_ptr() as usize)) => "null".into(),
         Value::List(items) => {
             let items: Vec<String> = items.iter().map(|v| json_of(v, texts)).collect();
             format!("[{}]", items.join(","))
@@ -324,7 +421,10 @@ mod tests {
     fn labels_are_asked_by_name() {
         let row = Json::Object(vec![(
             super::super::listing::LABEL_SET.into(),
-            Json::Object(vec![("com.example.some-key".into(), "va-l_ue".into())]),
+            super::super::json::hidden(Json::Object(vec![(
+                "com.example.some-key".into(),
+                "va-l_ue".into(),
+            )])),
         )]);
         let format = Format::parse(
             "{{.Label \"com.example.some-key\"}}|{{.Label `none`}}",
@@ -332,7 +432,10 @@ mod tests {
         )
         .expect("parse");
         assert_eq!(format.render(&row).as_deref(), Ok("va-l_ue|"));
-        let header = Json::Object(vec![(super::super::listing::LABEL_SET.into(), Json::Null)]);
+        let header = Json::Object(vec![(
+            super::super::listing::LABEL_SET.into(),
+            super::super::json::hidden(Json::Null),
+        )]);
         assert_eq!(format.header(&header).as_deref(), Ok("some key|none"));
     }
 }

@@ -44,51 +44,97 @@ const VOLUMES: &str = "table {{.Name}}\t{{.Links}}\t{{.Size}}";
 
 /// `system df`
 pub(super) fn df(session: &Session, m: &Matches) -> Outcome {
-    let usage = session.json(Request::get("/system/df").query_flag("verbose", m.on("verbose")))?;
+    let usage = session.json(Request::get("/system/df"))?;
     if m.on("verbose") {
         return verbose(&usage, m.get("format"));
     }
-    let rows: Vec<Json> = [
-        ("Images", "ImageUsage", "ImagesDiskUsage"),
-        ("Containers", "ContainerUsage", "ContainersDiskUsage"),
-        ("Local Volumes", "VolumeUsage", "VolumesDiskUsage"),
-        ("Build Cache", "BuildCacheUsage", "BuildCacheDiskUsage"),
-    ]
-    .into_iter()
-    .map(|(title, key, other)| {
-        row(
-            title,
-            usage.get(key).or_else(|| usage.get(other)).unwrap_or(&Json::Null),
-        )
-    })
-    .collect();
+    let rows = [
+        images(&usage),
+        containers(&usage),
+        volumes(&usage),
+        build_cache(&usage),
+    ];
     output::print(&LISTING.render(&LISTING.template(m.get("format"), false), &rows)?);
     Ok(())
 }
 
-fn row(title: &str, u: &Json) -> Json {
-    let (total, reclaimable) = (u.int("TotalSize"), u.int("Reclaimable"));
+fn images(usage: &Json) -> Json {
+    let all = usage.list("Images");
+    let in_use = all.iter().filter(|i| i.int("Containers") > 0);
+    let held: i64 = all
+        .iter()
+        .filter(|i| i.int("Containers") != 0 && i.int("Size") != -1 && i.int("SharedSize") != -1)
+        .map(|i| i.int("Size") - i.int("SharedSize"))
+        .sum();
+    let total = usage.int("LayersSize");
+    row("Images", all.len(), in_use.count(), [total, total - held])
+}
+
+fn containers(usage: &Json) -> Json {
+    let all = usage.list("Containers");
+    let active = |c: &&Json| matches!(c.text("State"), "running" | "paused" | "restarting");
+    let total: i64 = all.iter().map(|c| c.int("SizeRw")).sum();
+    let idle: i64 = all.iter().filter(|c| !active(c)).map(|c| c.int("SizeRw")).sum();
+    row(
+        "Containers",
+        all.len(),
+        all.iter().filter(active).count(),
+        [total, idle],
+    )
+}
+
+fn volumes(usage: &Json) -> Json {
+    let all = usage.list("Volumes");
+    let size = |v: &Json| v.int("UsageData.Size").max(0);
+    let unused = all.iter().filter(|v| v.int("UsageData.RefCount") == 0);
+    let active = all.iter().filter(|v| v.int("UsageData.RefCount") > 0).count();
+    row(
+        "Local Volumes",
+        all.len(),
+        active,
+        [all.iter().map(size).sum(), unused.map(size).sum()],
+    )
+}
+
+fn build_cache(usage: &Json) -> Json {
+    let all = usage.list("BuildCache");
+    let total: i64 = all
+        .iter()
+        .filter(|c| !c.is_true("Shared"))
+        .map(|c| c.int("Size"))
+        .sum();
+    let idle = all.iter().filter(|c| !c.is_true("Shared") && !c.is_true("InUse"));
+    let active = all.iter().filter(|c| c.is_true("InUse")).count();
+    row(
+        "Build Cache",
+        all.len(),
+        active,
+        [total, idle.map(|c| c.int("Size")).sum()],
+    )
+}
+
+fn row(title: &str, count: usize, active: usize, [total, reclaimable]: [i64; 2]) -> Json {
     let mut shown = units::human_size(reclaimable as f64);
     if total > 0 && title != "Build Cache" {
         shown.push_str(&format!(" ({}%)", reclaimable * 100 / total));
     }
     listing::row(vec![
         ("Type", title.to_owned()),
-        ("TotalCount", u.int("TotalCount").to_string()),
-        ("Active", u.int("ActiveCount").to_string()),
+        ("TotalCount", count.to_string()),
+        ("Active", active.to_string()),
         ("Size", units::human_size(total as f64)),
         ("Reclaimable", shown),
     ])
 }
 
 fn verbose(usage: &Json, format: &str) -> Outcome {
-    let items = |key: &str| usage.get(key).map_or(&[][..], |u| u.list("Items"));
-    let images = image::disk_usage_rows(items("ImageUsage"));
-    let containers: Vec<Json> = items("ContainerUsage")
+    let images = image::disk_usage_rows(usage.list("Images"));
+    let containers: Vec<Json> = usage
+        .list("Containers")
         .iter()
         .map(|c| container::row(&without_root(c), true))
         .collect();
-    let volumes: Vec<Json> = items("VolumeUsage").iter().map(volume::row).collect();
+    let volumes: Vec<Json> = usage.list("Volumes").iter().map(volume::row).collect();
     if !matches!(format, "" | "table") {
         let all = Json::Object(vec![
             ("Images".into(), Json::Array(images)),
@@ -100,7 +146,12 @@ fn verbose(usage: &Json, format: &str) -> Outcome {
         output::print(&text);
         return Ok(());
     }
-    let cache = usage.get("BuildCacheUsage").map_or(0.0, |u| u.float("TotalSize"));
+    let cache: f64 = usage
+        .list("BuildCache")
+        .iter()
+        .filter(|c| !c.is_true("Shared"))
+        .map(|c| c.float("Size"))
+        .sum();
     output::print(&format!(
         "Images space usage:\n\n{}",
         image::LIST.render(IMAGES, &images)?

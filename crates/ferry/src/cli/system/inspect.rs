@@ -50,5 +50,5 @@ fn find(session: &Session, name: &str, kind: &str, size: bool) -> Outcome<Json> 
             other => return other,
         }
     }
-    Err(Failure::text(format!("error: no such object: {name}")))
+    Err(Failure::text(format!("Error: No such object: {name}")))
 }

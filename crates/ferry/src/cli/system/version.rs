@@ -2,14 +2,13 @@
 
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
-use crate::cli::output::json::Json;
+use crate::cli::output::json::{Json, hidden};
 use crate::cli::output::template::{Format, Missing};
 use crate::cli::output::{self, listing, table};
 use crate::cli::session::Session;
 use ferry_api::client::Request;
 
-/// The newest API that this client knows.
-pub(super) const API_VERSION: &str = "1.52";
+pub(super) use crate::cli::session::API_VERSION;
 
 /// The commit this was built from, as the build told it.
 pub(crate) fn build() -> &'static str {
@@ -73,7 +72,7 @@ fn aliases(mut json: Json) -> Json {
     if let Json::Object(entries) = &mut json
         && let Some((_, value)) = entries.iter().find(|(k, _)| k == "ApiVersion").cloned()
     {
-        entries.push(("APIVersion".into(), value));
+        entries.push(("APIVersion".into(), hidden(value)));
     }
     json
 }
@@ -119,17 +118,17 @@ fn push_component(out: &mut String, component: &Json) {
         component.text("Name"),
         component.text("Version")
     ));
+    if component.text("Name") != "Engine" {
+        for (name, value) in component.entries("Details") {
+            out.push_str(&format!("  {name}:\t{}\n", value.as_str()));
+        }
+        return;
+    }
     let mut line = |name: &str, value: &str| {
         if !value.is_empty() {
             out.push_str(&format!("  {name}:\t{value}\n"));
         }
     };
-    if component.text("Name") != "Engine" {
-        for (name, value) in component.entries("Details") {
-            line(name, value.as_str());
-        }
-        return;
-    }
     line(
         "API version",
         &format!(
