@@ -29,6 +29,7 @@ static LISTING: Listing = Listing {
     table: "table {{.Name}}{{if .Current}} *{{end}}\t{{.Description}}\t{{.DockerEndpoint}}\t{{.Error}}",
     raw: "",
     quiet: "{{.Name}}",
+    kind: "formatter.clientContextContext",
 };
 
 static LS: [Flag; 2] = [

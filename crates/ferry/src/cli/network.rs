@@ -28,6 +28,7 @@ static LISTING: Listing = Listing {
     table: "table {{.ID}}\t{{.Name}}\t{{.Driver}}\t{{.Scope}}",
     raw: "network_id: {{.ID}}\nname: {{.Name}}\ndriver: {{.Driver}}\nscope: {{.Scope}}\n",
     quiet: "{{.ID}}",
+    kind: "network.networkContext",
 };
 
 static CREATE: [Flag; 17] = [

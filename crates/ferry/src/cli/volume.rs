@@ -29,6 +29,7 @@ pub(crate) static LISTING: Listing = Listing {
     table: "table {{.Driver}}\t{{.Name}}",
     raw: "name: {{.Name}}\ndriver: {{.Driver}}\n",
     quiet: "{{.Name}}",
+    kind: "formatter.volumeContext",
 };
 
 static CREATE: [Flag; 4] = [

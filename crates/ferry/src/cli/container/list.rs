@@ -34,6 +34,7 @@ pub(crate) static LISTING: Listing = Listing {
     table: "table {{.ID}}\t{{.Image}}\t{{.Command}}\t{{.RunningFor}}\t{{.Status}}\t{{.Ports}}\t{{.Names}}",
     raw: "container_id: {{.ID}}\nimage: {{.Image}}\ncommand: {{.Command}}\ncreated_at: {{.CreatedAt}}\nstate: {{- pad .State 1 0}}\nstatus: {{- pad .Status 1 0}}\nnames: {{.Names}}\nlabels: {{- pad .Labels 1 0}}\nports: {{- pad .Ports 1 0}}\n",
     quiet: "{{.ID}}",
+    kind: "formatter.ContainerContext",
 };
 
 /// `ps`
@@ -75,10 +76,7 @@ pub(super) fn ps(session: &Session, m: &Matches) -> Outcome {
 fn template_error(error: &str) -> String {
     let why = error.trim_start_matches("template parsing error: ");
     match why.contains("executing \"\"") {
-        true => format!(
-            "failed to execute template: {}",
-            why.replace("*formatter.Context", "*formatter.ContainerContext")
-        ),
+        true => format!("failed to execute template: {why}"),
         false => format!("failed to parse template: {why}"),
     }
 }

@@ -5,7 +5,7 @@ use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
 use crate::cli::output::json::{Json, hidden};
 use crate::cli::output::template::{Format, Missing, Values};
-use crate::cli::output::{self, listing, table};
+use crate::cli::output::{self, listing, order, table};
 use crate::cli::session::Session;
 use ferry_api::client::{Request, segment};
 
@@ -34,7 +34,7 @@ pub(crate) fn inspect_one(m: &Matches, get: impl Fn(&str) -> Outcome<Json>) -> O
         match get(name) {
             Ok(thing) => match &format {
                 None => found.push(thing),
-                Some(format) => match format.render(&with_absent(thing)) {
+                Some(format) => match format.render(&order::typed(with_absent(thing), "")) {
                     Ok(line) => text.push_str(&format!("{line}\n")),
                     Err(error) => errors.push(error),
                 },

@@ -24,6 +24,7 @@ static LISTING: Listing = Listing {
     table: "table {{.ID}}\t{{.Name}}\t{{.CPUPerc}}\t{{.MemUsage}}\t{{.MemPerc}}\t{{.NetIO}}\t{{.BlockIO}}\t{{.PIDs}}",
     raw: "",
     quiet: "{{.ID}}",
+    kind: "container.statsContext",
 };
 
 /// `stats`

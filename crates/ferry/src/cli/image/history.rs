@@ -20,6 +20,7 @@ static LISTING: Listing = Listing {
     table: "table {{.ID}}\t{{.CreatedSince}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}",
     raw: "",
     quiet: "{{.ID}}",
+    kind: "image.historyContext",
 };
 
 const EXACT: &str = "table {{.ID}}\t{{.CreatedAt}}\t{{.CreatedBy}}\t{{.Size}}\t{{.Comment}}";

@@ -44,7 +44,7 @@ pub(super) fn login(session: &Session, m: &Matches) -> Outcome {
     if given.username.is_empty() || given.password.is_empty() {
         if !std::io::stdin().is_terminal() {
             return Err(Failure::text(
-                "error: cannot perform an interactive login from a non-TTY device",
+                "Error: Cannot perform an interactive login from a non TTY device",
             ));
         }
         ask(&mut given)?;

@@ -17,6 +17,8 @@ pub(crate) struct Listing {
     pub(crate) raw: &'static str,
     /// The field that `--quiet` prints.
     pub(crate) quiet: &'static str,
+    /// What messages call a row.
+    pub(crate) kind: &'static str,
 }
 
 impl Listing {
@@ -57,10 +59,8 @@ impl Listing {
     fn field_error(&self, error: String) -> String {
         match error.split_once(">: map has no entry for key ") {
             Some((head, key)) => {
-                format!(
-                    "{head}>: can't evaluate field {} in type *formatter.Context",
-                    key.trim_matches('"')
-                )
+                let key = key.trim_matches('"');
+                format!("{head}>: can't evaluate field {key} in type *{}", self.kind)
             }
             None => error,
         }
@@ -142,6 +142,7 @@ mod tests {
         table: "table {{.ID}}\t{{.Name}}",
         raw: "",
         quiet: "{{.ID}}",
+        kind: "thingContext",
     };
 
     fn rows() -> Vec<Json> {

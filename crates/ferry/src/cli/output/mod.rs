@@ -3,6 +3,7 @@
 pub(crate) mod clock;
 pub(crate) mod json;
 pub(crate) mod listing;
+pub(crate) mod order;
 pub(crate) mod progress;
 pub(crate) mod table;
 pub(crate) mod template;

@@ -86,8 +86,11 @@ impl Format {
 fn execution_error(error: &TemplateError, source: &str) -> String {
     if let TemplateError::MissingKey { key } = error {
         let column = source.find(&format!(".{key}")).unwrap_or(0);
+        let is_path = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '$');
+        let start = source[..column].rfind(|c| !is_path(c)).map_or(0, |at| at + 1);
+        let path = &source[start..column];
         return format!(
-            "template parsing error: template: :1:{column}: executing \"\" at <.{key}>: map has no entry for key \"{key}\""
+            "template parsing error: template: :1:{column}: executing \"\" at <{path}.{key}>: map has no entry for key \"{key}\""
         );
     }
     format!("template parsing error: {error}")

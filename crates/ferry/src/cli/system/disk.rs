@@ -21,6 +21,7 @@ static LISTING: Listing = Listing {
     table: "table {{.Type}}\t{{.TotalCount}}\t{{.Active}}\t{{.Size}}\t{{.Reclaimable}}",
     raw: "type: {{.Type}}\ntotal: {{.TotalCount}}\nactive: {{.Active}}\nsize: {{.Size}}\nreclaimable: {{.Reclaimable}}\n",
     quiet: "{{.Type}}",
+    kind: "formatter.diskUsageImagesContext",
 };
 
 static BUILD_CACHE: Listing = Listing {
@@ -36,6 +37,7 @@ static BUILD_CACHE: Listing = Listing {
     table: "table {{.ID}}\t{{.CacheType}}\t{{.Size}}\t{{.CreatedSince}}\t{{.LastUsedSince}}\t{{.UsageCount}}\t{{.Shared}}",
     raw: "",
     quiet: "{{.ID}}",
+    kind: "formatter.buildCacheContext",
 };
 
 const IMAGES: &str = "table {{.Repository}}\t{{.Tag}}\t{{.ID}}\t{{.CreatedSince}}\t{{.Size}}\t{{.SharedSize}}\t{{.UniqueSize}}\t{{.Containers}}";

@@ -4,7 +4,7 @@ use crate::cli::container::timestamp;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
 use crate::cli::options::values;
-use crate::cli::output::json::Json;
+use crate::cli::output::json::{Json, hidden};
 use crate::cli::output::template::{Format, Missing};
 use crate::cli::output::{self, clock, listing};
 use crate::cli::session::Session;
@@ -13,12 +13,27 @@ use std::io::BufReader;
 
 /// `events`
 pub(super) fn events(session: &Session, m: &Matches) -> Outcome {
+    let bad = |e: String| {
+        Failure::new(
+            64,
+            format!(
+                "Error parsing format: {}",
+                e.trim_start_matches("template parsing error: ")
+            ),
+        )
+    };
     let format = match m.get("format") {
         "" => None,
-        source => Some(
-            Format::parse(&listing::source(source).1, Missing::Allow)
-                .map_err(|e| Failure::new(64, format!("Error parsing format: {e}")))?,
-        ),
+        source => {
+            let format = Format::parse(&listing::source(source).1, Missing::Refuse).map_err(bad)?;
+            // A field that no event has is refused before anything is awaited.
+            let nothing = [("Type", "".into()), ("Action", "".into()), ("Actor", no_actor())];
+            let nothing = Json::Object(nothing.map(|(k, v)| (k.to_owned(), v)).into());
+            format
+                .render(&with_go_names(nothing))
+                .map_err(|e| bad(no_field(&e)))?;
+            Some(format)
+        }
     };
     let time = |name: &str| match m.get(name) {
         "" => Ok(String::new()),
@@ -38,10 +53,47 @@ pub(super) fn events(session: &Session, m: &Matches) -> Outcome {
         };
         match &format {
             None => output::line(&pretty(&event)),
-            Some(format) => output::line(&format.render(&event)?),
+            Some(format) => output::line(&format.render(&with_go_names(event))?),
         }
     }
     Ok(())
+}
+
+fn no_actor() -> Json {
+    Json::Object(vec![
+        ("ID".into(), "".into()),
+        ("Attributes".into(), Json::Object(Vec::new())),
+    ])
+}
+
+/// Go names the type where a map would name the key.
+fn no_field(error: &str) -> String {
+    match error.split_once(": map has no entry for key ") {
+        Some((head, key)) => format!(
+            "{head}: can't evaluate field {} in type *events.Message",
+            key.trim_matches('"')
+        ),
+        None => error.to_owned(),
+    }
+}
+
+/// Templates use the names of Go's fields.
+fn with_go_names(mut event: Json) -> Json {
+    const NAMES: [(&str, &str); 6] = [
+        ("status", "Status"),
+        ("id", "ID"),
+        ("from", "From"),
+        ("scope", "Scope"),
+        ("time", "Time"),
+        ("timeNano", "TimeNano"),
+    ];
+    if let Json::Object(entries) = &mut event {
+        for (json, go) in NAMES {
+            let value = entries.iter().find(|(k, _)| k == json).map(|(_, v)| v.clone());
+            entries.push((go.to_owned(), hidden(value.unwrap_or_else(|| "".into()))));
+        }
+    }
+    event
 }
 
 fn pretty(event: &Json) -> String {

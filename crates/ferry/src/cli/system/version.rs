@@ -4,7 +4,7 @@ use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
 use crate::cli::output::json::{Json, hidden};
 use crate::cli::output::template::{Format, Missing};
-use crate::cli::output::{self, listing, table};
+use crate::cli::output::{self, listing, order, table};
 use crate::cli::session::Session;
 use ferry_api::client::Request;
 
@@ -57,7 +57,7 @@ pub(super) fn version(session: &Session, m: &Matches) -> Outcome {
         source => {
             let all = Json::Object(vec![
                 ("Client".into(), aliases(client)),
-                ("Server".into(), aliases(server)),
+                ("Server".into(), aliases(order::typed(server, "Server"))),
             ]);
             let format = Format::parse(&listing::source(source).1, Missing::Refuse)
                 .map_err(|e| Failure::new(64, e))?;
