@@ -125,14 +125,18 @@ fn padded(size: u64) -> u64 {
     size.next_multiple_of(BLOCK as u64)
 }
 
-fn config(layer_hex: &str) -> Value {
-    let architecture = match std::env::consts::ARCH {
+/// This machine's architecture in the words of images.
+pub(crate) fn architecture() -> &'static str {
+    match std::env::consts::ARCH {
         "x86_64" => "amd64",
         "aarch64" => "arm64",
         other => other,
-    };
+    }
+}
+
+fn config(layer_hex: &str) -> Value {
     json!({
-        "architecture": architecture,
+        "architecture": architecture(),
         "os": "linux",
         "config": {
             "Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"],

@@ -10,6 +10,8 @@ use std::process::ExitCode;
 enum Role {
     /// The command line; the name is the one its messages use.
     Cli(&'static str),
+    /// The engine.
+    Daemon,
     /// The process between the engine and what outlives it; started by the engine only.
     Launcher,
     /// The OCI runtime's command line.
@@ -27,7 +29,9 @@ fn choose(args: &[OsString]) -> (Role, usize) {
     let first = args.get(1).and_then(|a| a.to_str()).unwrap_or_default();
     match (name, first) {
         ("docker", _) => (Role::Cli("docker"), 1),
+        ("dockerd", _) => (Role::Daemon, 1),
         ("runc", _) => (Role::Runtime, 1),
+        (_, "daemon") => (Role::Daemon, 2),
         (_, "launcher") => (Role::Launcher, 2),
         (_, "runtime") => (Role::Runtime, 2),
         (_, autostart::ROLE) => (Role::EngineStart, 2),
@@ -45,6 +49,7 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
         Role::EngineStart => autostart::starter(),
         Role::Runtime => ferry_runtime::cli::main(rest.collect()),
         Role::Launcher => engine::launcher(&rest.next().map(PathBuf::from).unwrap_or_default()),
+        Role::Daemon => engine::daemon(rest),
         Role::Cli(program) => {
             let words: Vec<String> = rest.map(|a| a.to_string_lossy().into_owned()).collect();
             cli::main(program, &words)
@@ -65,6 +70,8 @@ mod tests {
         for (line, want) in [
             ("/usr/bin/ferry ps", (Role::Cli("ferry"), 1)),
             ("/proc/self/fd/7 launcher /run/ferry", (Role::Launcher, 2)),
+            ("ferry daemon --debug", (Role::Daemon, 2)),
+            ("dockerd --debug", (Role::Daemon, 1)),
             ("docker daemon", (Role::Cli("docker"), 1)),
             ("runc run x", (Role::Runtime, 1)),
             ("ferry runtime run x", (Role::Runtime, 2)),

@@ -180,12 +180,7 @@ fn create_container(session: &Session, m: &Matches, body: &mut CreateBody) -> Ou
     let cid_file = CidFile::open(m.get("cidfile"))?;
     let name = m.arg(0).to_owned();
     let familiar = familiar(&name)?;
-    let platform = m.get("platform").to_owned();
-    let platform = if platform.is_empty() {
-        std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default()
-    } else {
-        platform
-    };
+    let platform = platform(m.get("platform"));
     let is_hello = hello::is_name(&name);
     if is_hello {
         hello::describe_host(&mut body.json);
@@ -222,6 +217,16 @@ fn create_container(session: &Session, m: &Matches, body: &mut CreateBody) -> Ou
     let id = answer.text("Id").to_owned();
     cid_file.write(&id)?;
     Ok(id)
+}
+
+/// The platform asked for; an operating system alone means this machine's architecture.
+fn platform(given: &str) -> String {
+    let default = std::env::var("DOCKER_DEFAULT_PLATFORM").unwrap_or_default();
+    let text = if given.is_empty() { &default } else { given };
+    match text {
+        "linux" => format!("linux/{}", hello::architecture()),
+        other => other.to_owned(),
+    }
 }
 
 /// `name:tag` as people write it. An image's id is no reference and needs none.

@@ -5,7 +5,7 @@ use crate::cli::flags::Matches;
 use crate::cli::output::quote;
 use environment::Bare;
 use serde_json::{Map, Value, json};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// A create request and what the client itself needs of it.
 #[derive(Debug)]
@@ -122,8 +122,7 @@ fn config(
     args: &[String],
     proxies: &BTreeMap<String, String>,
 ) -> Result<Map<String, Value>, String> {
-    let env = environment::collect(&m.all("env-file"), &m.all("env"), Bare::FromEnvironment)
-        .map_err(|e| format!("--env-file: {e}"))?;
+    let env = environment::collect(&m.all("env-file"), &m.all("env"), Bare::FromEnvironment)?;
     let given = |name: &str| env.iter().any(|e| e.split('=').next() == Some(name));
     let mut env_all: Vec<String> = proxies
         .iter()
@@ -131,8 +130,7 @@ fn config(
         .map(|(name, value)| format!("{name}={value}"))
         .collect();
     env_all.extend(env);
-    let labels = environment::collect(&m.all("label-file"), &m.all("label"), Bare::Skip)
-        .map_err(|e| format!("--label-file: {e}"))?;
+    let labels = environment::collect(&m.all("label-file"), &m.all("label"), Bare::Skip)?;
     let mut config = Map::new();
     config.insert("Hostname".into(), json!(m.get("hostname")));
     config.insert("Domainname".into(), json!(m.get("domainname")));
@@ -210,8 +208,6 @@ fn host_config(m: &Matches) -> Result<Map<String, Value>, String> {
     let mut host = Map::new();
     let mut put = |key: &str, value: Value| host.insert(key.to_owned(), value);
     for (field, flag) in [
-        ("CapAdd", "cap-add"),
-        ("CapDrop", "cap-drop"),
         ("Dns", "dns"),
         ("DnsSearch", "dns-search"),
         ("ExtraHosts", "add-host"),
@@ -227,6 +223,9 @@ fn host_config(m: &Matches) -> Result<Map<String, Value>, String> {
         };
         put(field, if all.is_empty() { empty } else { json!(all) });
     }
+    let [add, drop] = capabilities(m);
+    put("CapAdd", if add.is_empty() { Value::Null } else { json!(add) });
+    put("CapDrop", if drop.is_empty() { Value::Null } else { json!(drop) });
     put("DnsOptions", json!(m.all_of(&["dns-option", "dns-opt"])));
     for (field, flag) in [
         ("AutoRemove", "rm"),
@@ -276,6 +275,28 @@ fn host_config(m: &Matches) -> Result<Map<String, Value>, String> {
     }
     maps(m, &mut host)?;
     Ok(host)
+}
+
+/// Capabilities to add and to drop, by their full names, sorted; adding wins.
+fn capabilities(m: &Matches) -> [BTreeSet<String>; 2] {
+    let names = |flag: &str| -> BTreeSet<String> {
+        let names: BTreeSet<String> = m
+            .all(flag)
+            .into_iter()
+            .map(|c| match c.trim().to_uppercase() {
+                name if name == "ALL" || name.starts_with("CAP_") => name,
+                name => format!("CAP_{name}"),
+            })
+            .collect();
+        if names.contains("ALL") {
+            BTreeSet::from(["ALL".to_owned()])
+        } else {
+            names
+        }
+    };
+    let add = names("cap-add");
+    let drop = names("cap-drop").difference(&add).cloned().collect();
+    [add, drop]
 }
 
 fn log_options(m: &Matches) -> Result<Map<String, Value>, String> {
@@ -331,7 +352,7 @@ fn security(options: &[&str]) -> Result<(Vec<String>, bool), String> {
             None => option.split_once(':').unwrap_or((option, "")),
         };
         if value.is_empty() && !key.starts_with("no-new-privileges") {
-            return Err(format!("invalid --security-opt: {}", quote(option)));
+            return Err(format!("Invalid --security-opt: {}", quote(option)));
         }
         if key == "seccomp" && !matches!(value, "unconfined" | "builtin") {
             let text = std::fs::read(value).map_err(|e| {
@@ -443,4 +464,141 @@ fn is_cdi(text: &str) -> bool {
         && text
             .split_once('=')
             .is_some_and(|(kind, name)| kind.contains('/') && !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::flags;
+    use crate::cli::options::table;
+
+    fn made(line: &str) -> Result<Value, String> {
+        let words: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+        let all = table::CONTAINER.iter().chain(&table::RUN).collect();
+        let m = match flags::parse(all, &words, false) {
+            Ok(m) => m,
+            Err(flags::Stop::Usage(text)) => return Err(text),
+            Err(flags::Stop::Refused(failure)) => return Err(failure.message),
+            Err(flags::Stop::Help) => return Err("help".into()),
+        };
+        let image = m.arg(0).to_owned();
+        body(&m, &image, &m.args[1..], &BTreeMap::new()).map(|b| b.json)
+    }
+
+    #[test]
+    fn a_flag_sets_its_field() {
+        for (line, pointer, want) in [
+            ("i sh -c x", "/Cmd", json!(["sh", "-c", "x"])),
+            ("i", "/Cmd", Value::Null),
+            ("--entrypoint= i", "/Entrypoint", json!([""])),
+            ("-it i", "/OpenStdin", json!(true)),
+            ("-it i", "/StdinOnce", json!(true)),
+            ("-a stdout i", "/AttachStderr", json!(false)),
+            ("-e A=1 --env B=2 i", "/Env", json!(["A=1", "B=2"])),
+            ("-l a=b -l c i", "/Labels", json!({"a": "b", "c": ""})),
+            ("-v /x i", "/Volumes", json!({"/x": {}})),
+            ("-v /a:/x:ro i", "/HostConfig/Binds", json!(["/a:/x:ro"])),
+            ("-p 80:8080 i", "/ExposedPorts", json!({"8080/tcp": {}})),
+            (
+                "--health-cmd x i",
+                "/Healthcheck",
+                json!({"Test": ["CMD-SHELL", "x"]}),
+            ),
+            ("--no-healthcheck i", "/Healthcheck", json!({"Test": ["NONE"]})),
+            ("--stop-timeout 3 i", "/StopTimeout", json!(3)),
+            ("-m 1g i", "/HostConfig/Memory", json!(1 << 30)),
+            ("--cpus .5 i", "/HostConfig/NanoCpus", json!(500_000_000)),
+            (
+                "--cap-add net_admin --cap-drop all i",
+                "/HostConfig/CapAdd",
+                json!(["CAP_NET_ADMIN"]),
+            ),
+            (
+                "--cap-add net_admin --cap-drop all i",
+                "/HostConfig/CapDrop",
+                json!(["ALL"]),
+            ),
+            (
+                "--cap-add chown --cap-drop CAP_CHOWN i",
+                "/HostConfig/CapDrop",
+                Value::Null,
+            ),
+            (
+                "--restart on-failure:2 i",
+                "/HostConfig/RestartPolicy",
+                json!({"Name": "on-failure", "MaximumRetryCount": 2}),
+            ),
+            ("--net host i", "/HostConfig/NetworkMode", json!("host")),
+            ("--net host i", "/NetworkingConfig/EndpointsConfig", json!({})),
+            ("i", "/NetworkingConfig/EndpointsConfig", json!({"default": {}})),
+            (
+                "--network n --ip 1.2.3.4 i",
+                "/NetworkingConfig/EndpointsConfig/n",
+                json!({"IPAMConfig": {"IPv4Address": "1.2.3.4"}}),
+            ),
+            (
+                "--tmpfs /t:size=1 i",
+                "/HostConfig/Tmpfs",
+                json!({"/t": "size=1"}),
+            ),
+            (
+                "--security-opt systempaths=unconfined i",
+                "/HostConfig/MaskedPaths",
+                json!([]),
+            ),
+            (
+                "--ulimit nofile=1:2 i",
+                "/HostConfig/Ulimits",
+                json!([{"Name": "nofile", "Soft": 1, "Hard": 2}]),
+            ),
+            (
+                "--device vendor.com/class=x i",
+                "/HostConfig/DeviceRequests",
+                json!([{"Driver": "cdi", "DeviceIDs": ["vendor.com/class=x"]}]),
+            ),
+        ] {
+            let body = made(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+            assert_eq!(
+                body.pointer(pointer).unwrap_or(&Value::Null),
+                &want,
+                "{line} {pointer}"
+            );
+        }
+    }
+
+    #[test]
+    fn conflicts_and_bad_values_are_named() {
+        for (line, want) in [
+            (
+                "--rm --restart always i",
+                "conflicting options: cannot specify both --restart and --rm",
+            ),
+            ("--pid x i", "--pid: invalid PID mode"),
+            (
+                "--memory-swappiness 101 i",
+                "invalid value: 101. Valid memory swappiness range is 0-100",
+            ),
+            (
+                "--no-healthcheck --health-cmd x i",
+                "--no-healthcheck conflicts with --health-* options",
+            ),
+            ("--health-retries -1 i", "--health-retries cannot be negative"),
+            (
+                "--network-alias a i",
+                "network-scoped aliases are only supported for user-defined networks",
+            ),
+            (
+                "--network a --network a i",
+                "network \"a\" is specified multiple times",
+            ),
+            ("--security-opt x i", "Invalid --security-opt: \"x\""),
+            ("--gpus all i", "unsupported flag: --gpus"),
+            (
+                "--mount type=bind i",
+                "invalid argument \"type=bind\" for \"--mount\" flag: target is required",
+            ),
+        ] {
+            assert_eq!(made(line).unwrap_err(), want, "{line}");
+        }
+    }
 }

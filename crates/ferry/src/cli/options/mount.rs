@@ -208,6 +208,9 @@ fn validate(mount: &Map<String, Value>) -> Result<(), String> {
     if kind.is_empty() {
         return Err("type is required".into());
     }
+    if !mount.contains_key("Target") {
+        return Err("target is required".into());
+    }
     for (key, owner) in [
         ("BindOptions", "bind"),
         ("VolumeOptions", "volume"),

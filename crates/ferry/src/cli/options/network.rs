@@ -220,13 +220,14 @@ fn endpoint(a: &Attachment) -> Result<Value, String> {
         out.insert("IPAMConfig".into(), Value::Object(ipam));
     }
     if !a.mac.is_empty() {
-        out.insert("MacAddress".into(), json!(mac(&a.mac)?));
+        mac(&a.mac)?;
+        out.insert("MacAddress".into(), json!(a.mac.trim()));
     }
     Ok(Value::Object(out))
 }
 
-/// A MAC address in lower case with colons.
-pub(crate) fn mac(text: &str) -> Result<String, String> {
+/// Validation of a MAC address.
+pub(crate) fn mac(text: &str) -> Result<(), String> {
     let trimmed = text.trim();
     let separator = if trimmed.contains('-') { '-' } else { ':' };
     let bytes: Option<Vec<u8>> = trimmed
@@ -240,11 +241,7 @@ pub(crate) fn mac(text: &str) -> Result<String, String> {
         })
         .collect();
     match bytes {
-        Some(bytes) if bytes.len() == 6 => Ok(bytes
-            .iter()
-            .map(|b| format!("{b:02x}"))
-            .collect::<Vec<_>>()
-            .join(":")),
+        Some(bytes) if bytes.len() == 6 => Ok(()),
         _ => Err(format!("{text} is not a valid mac address")),
     }
 }

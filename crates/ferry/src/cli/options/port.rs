@@ -20,7 +20,7 @@ pub(crate) fn parse(publish: &[&str], expose: &[&str]) -> Result<Ports, String> 
     }
     for spec in expose {
         let (range, proto) = spec.split_once('/').unwrap_or((spec, "tcp"));
-        let why = |e: String| format!("invalid range format for --expose: {e}");
+        let why = |e: String| format!("invalid range format for --expose: {spec}, error: {e}");
         let (first, last) = parse_range(range).map_err(why)?;
         let proto = protocol(proto).map_err(why)?;
         for port in first..=last {
@@ -110,8 +110,12 @@ fn protocol(text: &str) -> Result<String, String> {
 
 fn parse_range(text: &str) -> Result<(u16, u16), String> {
     let number = |s: &str| {
-        s.parse::<u16>()
-            .map_err(|_| format!("invalid start port '{s}': invalid syntax"))
+        s.parse::<u16>().map_err(|_| {
+            format!(
+                "strconv.ParseUint: parsing {}: invalid syntax",
+                crate::cli::output::quote(s)
+            )
+        })
     };
     let (first, last) = text.split_once('-').unwrap_or((text, text));
     let (first, last) = (number(first)?, number(last)?);

@@ -12,15 +12,9 @@ pub(super) use crate::cli::session::API_VERSION;
 
 /// The commit this was built from, as the build told it.
 pub(crate) fn build() -> &'static str {
-    option_env!("FERRY_BUILD").unwrap_or("unknown")
-}
-
-/// The machine's architecture in Go's words.
-fn architecture() -> &'static str {
-    match std::env::consts::ARCH {
-        "x86_64" => "amd64",
-        "aarch64" => "arm64",
-        other => other,
+    match option_env!("FERRY_COMMIT") {
+        Some(commit) if !commit.is_empty() => commit,
+        _ => "unknown",
     }
 }
 
@@ -33,7 +27,7 @@ pub(super) fn client(session: &Session) -> Vec<(String, Json)> {
         ("GitCommit", build().into()),
         ("GoVersion", String::new()),
         ("Os", "linux".into()),
-        ("Arch", architecture().into()),
+        ("Arch", crate::hello::architecture().into()),
         (
             "BuildTime",
             option_env!("FERRY_BUILD_TIME").unwrap_or_default().into(),
