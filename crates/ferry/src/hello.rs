@@ -68,7 +68,7 @@ fn archive() -> io::Result<impl Read + 'static> {
     program.rewind()?;
     let layer_hex = hex(&hasher.finalize());
     let layer_size = padded(size) + 3 * BLOCK as u64;
-    let config = config(&layer_hex).to_string();
+    let config = config(&layer_hex, &made(&program)).to_string();
     let config_hex = hex(&Sha256::digest(&config));
     let manifest = json!({
         "schemaVersion": 2,
@@ -134,7 +134,14 @@ pub(crate) fn architecture() -> &'static str {
     }
 }
 
-fn config(layer_hex: &str) -> Value {
+/// When this program was built, as an image's date.
+fn made(program: &File) -> String {
+    let modified = program.metadata().and_then(|m| m.modified()).ok();
+    let since = modified.and_then(|t| t.duration_since(std::time::UNIX_EPOCH).ok());
+    crate::cli::rfc3339_utc(since.map_or(0, |d| d.as_secs() as i64))
+}
+
+fn config(layer_hex: &str, created: &str) -> Value {
     json!({
         "architecture": architecture(),
         "os": "linux",
@@ -143,8 +150,8 @@ fn config(layer_hex: &str) -> Value {
             "Entrypoint": ["/ferry", "passport"],
             "Labels": {"org.opencontainers.image.title": "hello", "org.opencontainers.image.description": "Prints what a container is isolated from"},
         },
-        "created": "1970-01-01T00:00:00Z",
-        "history": [{"created": "1970-01-01T00:00:00Z", "created_by": "ferry run hello"}],
+        "created": created,
+        "history": [{"created": created, "created_by": "ferry run hello"}],
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{layer_hex}")]},
     })
 }

@@ -24,6 +24,7 @@ use command::{Command, Group};
 pub(crate) use failure::Failure;
 use failure::Outcome;
 use flags::Stop;
+pub(crate) use output::clock::rfc3339_utc;
 pub(crate) use output::units::bytes_size;
 use session::{GLOBAL_FLAGS, Session};
 use std::process::ExitCode;

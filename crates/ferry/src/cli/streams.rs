@@ -146,10 +146,7 @@ pub(crate) fn catch(forward: bool, tty: bool) -> Outcome<Option<Signals>> {
     }
     let (read, write) = UnixStream::pair()?;
     Ok(Some(Signals(SignalDelivery::with_pipe(
-        read,
-        write,
-        SignalOnly::default(),
-        wanted,
+        read, write, SignalOnly, wanted,
     )?)))
 }
 

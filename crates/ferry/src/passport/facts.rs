@@ -194,7 +194,7 @@ fn limits() -> Vec<(&'static str, String)> {
     vec![
         ("memory", memory.map_or_else(unknown, |m| size(&m))),
         ("cpu time", cpu.map_or_else(unknown, |c| processors(&c))),
-        ("processors", cpus.map_or_else(unknown, |c| c)),
+        ("processors", cpus.unwrap_or_else(unknown)),
         (
             "processes",
             pids.map_or_else(unknown, |p| if p == "max" { "unlimited".into() } else { p }),

@@ -111,12 +111,12 @@ fn namespaces(f: &Facts, paint: &Paint) -> String {
 fn limits(f: &Facts, paint: &Paint) -> String {
     let mut out = format!("{}\n", paint.title("Limits"));
     for (name, value) in &f.limits {
-        let mark = if value == "unlimited" {
-            paint.warn(value)
-        } else {
-            value.clone()
+        let mark = match value.as_str() {
+            "unlimited" => paint.warn("shared"),
+            "unknown" => paint.faint("unknown"),
+            _ => paint.good("its own"),
         };
-        line(&mut out, &format!("  {name:<16}{mark}"));
+        line(&mut out, &format!("  {name:<16}{value:<24}{mark}"));
     }
     out + "\n"
 }

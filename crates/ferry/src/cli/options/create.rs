@@ -506,6 +506,23 @@ mod tests {
             ),
             ("--no-healthcheck i", "/Healthcheck", json!({"Test": ["NONE"]})),
             ("--stop-timeout 3 i", "/StopTimeout", json!(3)),
+        ] {
+            check(line, pointer, &want);
+        }
+    }
+
+    fn check(line: &str, pointer: &str, want: &Value) {
+        let body = made(line).unwrap_or_else(|e| panic!("{line}: {e}"));
+        assert_eq!(
+            body.pointer(pointer).unwrap_or(&Value::Null),
+            want,
+            "{line} {pointer}"
+        );
+    }
+
+    #[test]
+    fn a_limit_sets_its_field() {
+        for (line, pointer, want) in [
             ("-m 1g i", "/HostConfig/Memory", json!(1 << 30)),
             ("--cpus .5 i", "/HostConfig/NanoCpus", json!(500_000_000)),
             (
@@ -557,12 +574,7 @@ mod tests {
                 json!([{"Driver": "cdi", "DeviceIDs": ["vendor.com/class=x"]}]),
             ),
         ] {
-            let body = made(line).unwrap_or_else(|e| panic!("{line}: {e}"));
-            assert_eq!(
-                body.pointer(pointer).unwrap_or(&Value::Null),
-                &want,
-                "{line} {pointer}"
-            );
+            check(line, pointer, &want);
         }
     }
 

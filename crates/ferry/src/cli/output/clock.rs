@@ -88,6 +88,15 @@ pub(crate) fn go_string(seconds: i64) -> String {
     )
 }
 
+/// `2006-01-02T15:04:05Z`.
+pub(crate) fn rfc3339_utc(seconds: i64) -> String {
+    let c = civil(seconds);
+    format!(
+        "{:04}-{:02}-{:02}T{:02}:{:02}:{:02}Z",
+        c.year, c.month, c.day, c.hour, c.minute, c.second
+    )
+}
+
 /// `2006-01-02T15:04:05Z07:00`, local, with nine digits of the second when asked for.
 pub(crate) fn rfc3339(seconds: i64, nanoseconds: Option<u32>) -> String {
     let zone = local(seconds);

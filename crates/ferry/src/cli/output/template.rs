@@ -141,8 +141,8 @@ fn build(
             .func("json", move |args| {
                 Ok(text(&json_of(args.first().unwrap_or(&Value::Nil), &texts)))
             })
-            .func("split", |args| split(args))
-            .func("join", |args| join(args))
+            .func("split", split)
+            .func("join", join)
             .func("title", |args| Ok(text(&title(&string(args, 0)))))
             .func("lower", |args| Ok(text(&string(args, 0).to_lowercase())))
             .func("upper", |args| Ok(text(&string(args, 0).to_uppercase())))
