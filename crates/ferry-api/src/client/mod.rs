@@ -72,19 +72,22 @@ impl fmt::Display for Error {
                     "permission denied while trying to connect to the docker API at {endpoint}"
                 )
             }
-            Error::Connect { endpoint, source } => {
-                let hint = match source.kind() {
-                    io::ErrorKind::NotFound => "; check if the path is correct and if the daemon is running",
-                    io::ErrorKind::ConnectionRefused => "; check if the daemon is running",
-                    _ => "",
-                };
-                let (kind, address) = endpoint.split_once("://").unwrap_or(("", endpoint));
-                let words = plain_words(source);
-                write!(
-                    f,
-                    "failed to connect to the docker API at {endpoint}{hint}: dial {kind} {address}: connect: {words}"
-                )
-            }
+            Error::Connect { endpoint, source } => match source.kind() {
+                // These words are what scripts look for.
+                io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                    write!(
+                        f,
+                        "Cannot connect to the Docker daemon at {endpoint}. Is the docker daemon running?"
+                    )
+                }
+                _ => {
+                    let words = plain_words(source);
+                    write!(
+                        f,
+                        "error during connect: cannot reach the engine at {endpoint}: {words}"
+                    )
+                }
+            },
             Error::Io { op, source } => write!(f, "{op}: {source}"),
             Error::Protocol(text) => write!(f, "unexpected answer from the engine: {text}"),
             Error::Api { message, .. } => write!(f, "Error response from daemon: {message}"),

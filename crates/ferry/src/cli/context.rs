@@ -319,7 +319,7 @@ fn inspect(session: &Session, m: &Matches) -> Outcome {
         let Json::Object(mut entries) = meta else {
             return Err(Failure::text(format!("context \"{name}\" is not readable")));
         };
-        entries.push(("TLSMaterial".into(), Json::Object(Vec::new())));
+        entries.push(("TLSMaterial".into(), tls_material(&config, name)));
         let storage = |kind: &str| match name {
             DEFAULT => Json::from("<IN MEMORY>"),
             name => config
@@ -343,6 +343,26 @@ fn inspect(session: &Session, m: &Matches) -> Outcome {
         return super::container::inspect_one(&one, get);
     }
     super::container::inspect_one(m, get)
+}
+
+/// The names of a context's certificates and keys.
+fn tls_material(config: &Path, name: &str) -> Json {
+    let dir = config.join("contexts/tls").join(id(name)).join("docker");
+    let mut files: Vec<String> = std::fs::read_dir(dir)
+        .map(|all| {
+            all.flatten()
+                .map(|f| f.file_name().to_string_lossy().into_owned())
+                .collect()
+        })
+        .unwrap_or_default();
+    if files.is_empty() {
+        return Json::Object(Vec::new());
+    }
+    files.sort();
+    Json::Object(vec![(
+        "docker".into(),
+        Json::Array(files.into_iter().map(Json::from).collect()),
+    )])
 }
 
 fn default_meta() -> Json {

@@ -44,6 +44,9 @@ pub(super) fn ps(session: &Session, m: &Matches) -> Outcome {
         "" if !quiet => session.config().format("psFormat"),
         format => format,
     };
+    if quiet && !format.is_empty() {
+        eprintln!("WARNING: Ignoring custom format, because both --format and --quiet are set.");
+    }
     let mut template = LISTING.template(format, quiet);
     if m.on("size") && !quiet && matches!(format, "" | "table") {
         template.push_str("\t{{.Size}}");
