@@ -11,7 +11,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read};
 use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -76,10 +76,18 @@ fn check_place() -> Result<(), Failure> {
     Ok(())
 }
 
+/// This program. Its path gives the process its name; where it was replaced or removed the kernel's link still works.
+fn program() -> PathBuf {
+    std::env::current_exe()
+        .ok()
+        .filter(|p| p.exists())
+        .unwrap_or_else(|| "/proc/self/exe".into())
+}
+
 /// Runs the starter and waits for its word.
 fn start() -> Result<(), Failure> {
     let failed = |e: io::Error| Failure::text(format!("cannot start the engine: {e}"));
-    let mut starter = Command::new("/proc/self/exe")
+    let mut starter = Command::new(program())
         .arg0("ferry")
         .arg(ROLE)
         .stdin(Stdio::null())
@@ -145,7 +153,7 @@ fn spawn(log: File) -> Result<Child, String> {
         upper.ends_with("_PROXY") || upper == "LANG" || upper.starts_with("LC_")
     };
     let environment = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(keep));
-    Command::new("/proc/self/exe")
+    Command::new(program())
         .arg0("ferry")
         .arg("daemon")
         .env_clear()
