@@ -32,12 +32,6 @@ impl Failure {
     pub(crate) fn status(status: i32) -> Self {
         Self::new(status, "")
     }
-
-    /// The same with another status.
-    pub(crate) fn with_status(mut self, status: i32) -> Self {
-        self.status = status;
-        self
-    }
 }
 
 impl From<client::Error> for Failure {

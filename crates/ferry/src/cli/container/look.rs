@@ -4,7 +4,7 @@ use super::lifecycle::{join, path};
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
 use crate::cli::output::json::{Json, hidden};
-use crate::cli::output::template::{Format, Missing, Values};
+use crate::cli::output::template::{Format, Values};
 use crate::cli::output::{self, listing, order, table};
 use crate::cli::session::Session;
 use ferry_api::client::{Request, segment};
@@ -24,8 +24,7 @@ pub(crate) fn inspect_one(m: &Matches, get: impl Fn(&str) -> Outcome<Json>) -> O
     let format = match template {
         "" | "json" => None,
         source => {
-            let format = Format::parse(&listing::source(source).1, Missing::Refuse)
-                .map_err(|e| Failure::new(64, e))?;
+            let format = Format::parse(&listing::source(source).1).map_err(|e| Failure::new(64, e))?;
             Some(format.of(Values::Inspected))
         }
     };

@@ -2,7 +2,7 @@
 
 use super::json::{Json, hidden};
 use super::table;
-use super::template::{Format, Missing, Values};
+use super::template::{Format, Values};
 
 /// A row's labels for `.Label "name"`; no template can spell this key and it is left out of JSON.
 pub(crate) const LABEL_SET: &str = "\u{0}labels";
@@ -36,7 +36,7 @@ impl Listing {
     /// Renders all rows with such a template.
     pub(crate) fn render(&self, template: &str, rows: &[Json]) -> Result<String, String> {
         let (is_table, source) = source(template);
-        let format = Format::parse(&source, Missing::Refuse)?.of(Values::Row);
+        let format = Format::parse(&source)?.of(Values::Row);
         let mut body = String::new();
         for row in rows {
             body.push_str(&format.render(row).map_err(|e| self.field_error(e))?);

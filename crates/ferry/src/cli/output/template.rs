@@ -8,15 +8,6 @@ use gotmpl::{MissingKey, Template, TemplateError, Value};
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-/// What a field that does not exist gives.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Missing {
-    /// An error that names it.
-    Refuse,
-    /// `<no value>`.
-    Allow,
-}
-
 /// What the rendered values are, which decides small things that Go's types would.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Values {
@@ -31,18 +22,16 @@ pub(crate) enum Values {
 /// A parsed template.
 pub(crate) struct Format {
     source: String,
-    missing: Missing,
     values: Values,
 }
 
 impl Format {
     /// Parses, so that a bad template is refused before the engine is asked for anything.
-    pub(crate) fn parse(source: &str, missing: Missing) -> Result<Self, String> {
+    pub(crate) fn parse(source: &str) -> Result<Self, String> {
         let source = call_methods(source);
-        build(&source, missing, HashMap::new(), false)?;
+        build(&source, HashMap::new(), false)?;
         Ok(Format {
             source,
-            missing,
             values: Values::Plain,
         })
     }
@@ -76,7 +65,7 @@ impl Format {
             texts: HashMap::new(),
         };
         let value = conversion.value(data, "");
-        let template = build(&self.source, self.missing, conversion.texts, header)?;
+        let template = build(&self.source, conversion.texts, header)?;
         template
             .execute_to_string(&value)
             .map_err(|e| execution_error(&e, &self.source))
@@ -120,16 +109,12 @@ fn call_methods(source: &str) -> String {
     out
 }
 
-fn build(
-    source: &str,
-    missing: Missing,
-    texts: HashMap<usize, String>,
-    header: bool,
-) -> Result<Template, String> {
-    let option = if missing == Missing::Refuse && !header {
-        MissingKey::Error
-    } else {
+fn build(source: &str, texts: HashMap<usize, String>, header: bool) -> Result<Template, String> {
+    // A field that does not exist is an error that names it, but in a header, where a flag has no title.
+    let option = if header {
         MissingKey::Invalid
+    } else {
+        MissingKey::Error
     };
     let mut template = Template::new("").missing_key(option);
     if header {
@@ -371,7 +356,7 @@ mod tests {
     use super::*;
 
     fn render(source: &str, json: &str) -> Result<String, String> {
-        Format::parse(source, Missing::Refuse)?.render(&Json::parse(json.as_bytes())?)
+        Format::parse(source)?.render(&Json::parse(json.as_bytes())?)
     }
 
     #[test]
@@ -429,11 +414,7 @@ mod tests {
                 "va-l_ue".into(),
             )])),
         )]);
-        let format = Format::parse(
-            "{{.Label \"com.example.some-key\"}}|{{.Label `none`}}",
-            Missing::Refuse,
-        )
-        .expect("parse");
+        let format = Format::parse("{{.Label \"com.example.some-key\"}}|{{.Label `none`}}").expect("parse");
         assert_eq!(format.render(&row).as_deref(), Ok("va-l_ue|"));
         let header = Json::Object(vec![(
             super::super::listing::LABEL_SET.into(),

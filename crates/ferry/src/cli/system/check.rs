@@ -3,7 +3,7 @@
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
 use crate::cli::output::json::Json;
-use crate::cli::output::template::{Format, Missing};
+use crate::cli::output::template::Format;
 use crate::cli::output::{self, listing, table};
 use crate::cli::session::Session;
 use crate::kernel::HostKernel;
@@ -18,8 +18,7 @@ pub(super) fn check(_: &Session, m: &Matches) -> Outcome {
         "" => output::print(&pretty(host)),
         source => {
             let json = serde_json::to_vec(host).map_err(|e| Failure::text(e.to_string()))?;
-            let format = Format::parse(&listing::source(source).1, Missing::Refuse)
-                .map_err(|e| Failure::new(64, e))?;
+            let format = Format::parse(&listing::source(source).1).map_err(|e| Failure::new(64, e))?;
             output::line(&format.render(&Json::parse(&json)?)?);
         }
     }

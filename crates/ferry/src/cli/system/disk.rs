@@ -4,7 +4,7 @@ use crate::cli::failure::Outcome;
 use crate::cli::flags::Matches;
 use crate::cli::output::json::Json;
 use crate::cli::output::listing::{self, Listing};
-use crate::cli::output::template::{Format, Missing};
+use crate::cli::output::template::Format;
 use crate::cli::output::{self, units};
 use crate::cli::session::Session;
 use crate::cli::{container, image, volume};
@@ -144,7 +144,7 @@ fn verbose(usage: &Json, format: &str) -> Outcome {
             ("Volumes".into(), Json::Array(volumes)),
             ("BuildCache".into(), Json::Array(Vec::new())),
         ]);
-        let text = Format::parse(&listing::source(format).1, Missing::Refuse)?.render(&all)?;
+        let text = Format::parse(&listing::source(format).1)?.render(&all)?;
         output::print(&text);
         return Ok(());
     }

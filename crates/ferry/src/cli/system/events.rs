@@ -5,7 +5,7 @@ use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
 use crate::cli::options::values;
 use crate::cli::output::json::{Json, hidden};
-use crate::cli::output::template::{Format, Missing};
+use crate::cli::output::template::Format;
 use crate::cli::output::{self, clock, listing};
 use crate::cli::session::Session;
 use ferry_api::client::Request;
@@ -25,7 +25,7 @@ pub(super) fn events(session: &Session, m: &Matches) -> Outcome {
     let format = match m.get("format") {
         "" => None,
         source => {
-            let format = Format::parse(&listing::source(source).1, Missing::Refuse).map_err(bad)?;
+            let format = Format::parse(&listing::source(source).1).map_err(bad)?;
             // A field that no event has is refused before anything is awaited.
             let nothing = [("Type", "".into()), ("Action", "".into()), ("Actor", no_actor())];
             let nothing = Json::Object(nothing.map(|(k, v)| (k.to_owned(), v)).into());

@@ -4,7 +4,7 @@ use super::version;
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
 use crate::cli::output::json::Json;
-use crate::cli::output::template::{Format, Missing};
+use crate::cli::output::template::Format;
 use crate::cli::output::{self, listing, units};
 use crate::cli::session::Session;
 use ferry_api::client::Request;
@@ -14,9 +14,7 @@ pub(super) fn info(session: &Session, m: &Matches) -> Outcome {
     let template = m.get("format");
     let format = match template {
         "" => None,
-        source => Some(
-            Format::parse(&listing::source(source).1, Missing::Refuse).map_err(|e| Failure::new(64, e))?,
-        ),
+        source => Some(Format::parse(&listing::source(source).1).map_err(|e| Failure::new(64, e))?),
     };
     let answer = session.json(Request::get("/info"));
     if let Some(format) = format {

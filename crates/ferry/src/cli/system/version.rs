@@ -3,7 +3,7 @@
 use crate::cli::failure::{Failure, Outcome};
 use crate::cli::flags::Matches;
 use crate::cli::output::json::{Json, hidden};
-use crate::cli::output::template::{Format, Missing};
+use crate::cli::output::template::Format;
 use crate::cli::output::{self, listing, order, table};
 use crate::cli::session::Session;
 use ferry_api::client::Request;
@@ -53,8 +53,7 @@ pub(super) fn version(session: &Session, m: &Matches) -> Outcome {
                 ("Client".into(), aliases(client)),
                 ("Server".into(), aliases(order::typed(server, "Server"))),
             ]);
-            let format = Format::parse(&listing::source(source).1, Missing::Refuse)
-                .map_err(|e| Failure::new(64, e))?;
+            let format = Format::parse(&listing::source(source).1).map_err(|e| Failure::new(64, e))?;
             output::line(&format.render(&all)?);
         }
     }
