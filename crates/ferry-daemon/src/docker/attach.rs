@@ -3,7 +3,7 @@
 use super::answer::{Answer, full, stream};
 use super::error::{ApiError, Result};
 use super::extract::Call;
-use super::stream::{LineStyle, log_bytes};
+use super::stream::{JSON_SEQUENCE, LineStyle, accepted, log_bytes, log_documents};
 use super::{hijack, socket};
 use ferry_engine::containers::options::{AttachOptions, LogOptions};
 use hyper::header::{CONTENT_TYPE, HeaderValue};
@@ -67,8 +67,15 @@ pub async fn logs(call: Call) -> Result<Answer> {
         follow: call.query.flag("follow"),
         details: call.query.flag("details"),
     };
+    let format = log_format(&call)?;
     let style = (options.timestamps, options.details);
     let lines = call.engine().containers().logs(call.var("id"), options).await?;
+    if let Some(format) = format {
+        return Ok(stream(
+            format,
+            log_documents(lines, style.1, format == JSON_SEQUENCE),
+        ));
+    }
     let kind = hijack::content_type(&call, lines.tty);
     let style = LineStyle {
         timestamps: style.0,
@@ -76,4 +83,16 @@ pub async fn logs(call: Call) -> Result<Answer> {
         raw: lines.tty,
     };
     Ok(stream(kind, log_bytes(lines, style)))
+}
+
+/// The content type where the client asks for JSON documents.
+fn log_format(call: &Call) -> Result<Option<&'static str>> {
+    if !super::compat::knows_json_logs(call.version) {
+        return Ok(None);
+    }
+    match (call.query.get("format"), accepted(call)) {
+        ("", asked) => Ok(asked),
+        ("json", asked) => Ok(Some(asked.unwrap_or("application/x-ndjson"))),
+        _ => Err(ApiError::invalid("unsupported log format")),
+    }
 }

@@ -271,6 +271,12 @@ pub async fn update(mut call: Call) -> Result<Answer> {
         host.blkio_device_read_iops = None;
         host.blkio_device_write_iops = None;
     }
+    if clears_rates(&host) {
+        return Err(convert::refuse(
+            "an empty list of device rates",
+            "rates cannot be taken off a container yet",
+        ));
+    }
     host.pids_limit = host.pids_limit.map(|n| n.max(0));
     check::resources(&host, true)?;
     check::restart_policy(&host.restart_policy)?;
@@ -300,6 +306,20 @@ pub async fn update(mut call: Call) -> Result<Answer> {
     ok(&UpdateResponse {
         warnings: (!warnings.is_empty()).then_some(warnings),
     })
+}
+
+/// From 1.55 an empty list means that the rules in force go, and `null` that they stay.
+fn clears_rates(host: &HostConfig) -> bool {
+    let rates = [
+        &host.blkio_device_read_bps,
+        &host.blkio_device_write_bps,
+        &host.blkio_device_read_iops,
+        &host.blkio_device_write_iops,
+    ];
+    host.blkio_weight_device.as_ref().is_some_and(Vec::is_empty)
+        || rates
+            .into_iter()
+            .any(|list| list.as_ref().is_some_and(Vec::is_empty))
 }
 
 /// `POST /containers/{id}/resize`.

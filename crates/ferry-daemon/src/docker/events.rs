@@ -4,17 +4,14 @@ use super::answer::{Answer, stream};
 use super::compat::{self, answers};
 use super::error::{ApiError, Result};
 use super::extract::Call;
+use super::stream::{JSON_SEQUENCE, RECORD_SEPARATOR, accepted};
 use super::version::ApiVersion;
 use bytes::Bytes;
 use ferry_api::docker::events::{Actor, Message};
 use ferry_api::docker::time::{unix, unix_nanos};
 use ferry_engine::Event;
 use futures_util::StreamExt;
-use hyper::header::ACCEPT;
 use std::io;
-
-/// JSON texts of RFC 7464: each begins with a record separator.
-const JSON_SEQUENCE: &str = "application/json-seq";
 
 /// Streams what happens, past events first.
 pub async fn events(call: Call) -> Result<Answer> {
@@ -32,32 +29,12 @@ pub async fn events(call: Call) -> Result<Answer> {
         .events()
         .subscribe(since, until, call.query.filters()?)?;
     let version = call.version;
-    let kind = content_type(&call);
+    let kind = accepted(&call).unwrap_or_else(|| compat::events_content_type(version));
     let pieces = happened.filter_map(move |event| async move {
         let skip = answers::skips_event(version, event.kind, &event.action);
         (!skip).then(|| encode(event, version, kind == JSON_SEQUENCE))
     });
     Ok(stream(kind, pieces))
-}
-
-fn content_type(call: &Call) -> &'static str {
-    let accept = call
-        .headers
-        .get(ACCEPT)
-        .and_then(|v| v.to_str().ok())
-        .unwrap_or("");
-    let asked = accept
-        .split(',')
-        .filter_map(|part| match part.split(';').next().unwrap_or("").trim() {
-            "application/jsonl" => Some("application/jsonl"),
-            "application/x-ndjson" => Some("application/x-ndjson"),
-            JSON_SEQUENCE => Some(JSON_SEQUENCE),
-            _ => None,
-        });
-    asked
-        .take(1)
-        .next()
-        .unwrap_or_else(|| compat::events_content_type(call.version))
 }
 
 fn message(event: Event) -> Message {
@@ -80,7 +57,11 @@ fn message(event: Event) -> Message {
 
 fn encode(event: Event, version: ApiVersion, sequence: bool) -> io::Result<Bytes> {
     let message = message(event);
-    let mut bytes = if sequence { vec![0x1e] } else { Vec::new() };
+    let mut bytes = if sequence {
+        vec![RECORD_SEPARATOR]
+    } else {
+        Vec::new()
+    };
     if answers::lowers_events(version) {
         let value = serde_json::to_value(&message).map_err(io::Error::other)?;
         bytes.extend(serde_json::to_vec(&answers::event(value)).map_err(io::Error::other)?);

@@ -20,18 +20,10 @@ fn size(size: Option<[u32; 2]>) -> [u16; 2] {
 /// `POST /containers/{id}/exec`.
 pub async fn create(mut call: Call) -> Result<Answer> {
     let request: ExecCreateRequest = call.json("ExecCreateRequest").await?;
+    #[rustfmt::skip]
     let ExecCreateRequest {
-        user,
-        privileged,
-        tty,
-        console_size,
-        attach_stdin,
-        attach_stderr,
-        attach_stdout,
-        detach_keys,
-        env,
-        working_dir,
-        cmd,
+        user, privileged, tty, console_size, attach_stdin, attach_stderr, attach_stdout, detach_keys, env,
+        working_dir, cmd,
     } = request;
     let cmd = cmd.unwrap_or_default();
     if cmd.is_empty() {

@@ -1,7 +1,7 @@
 //! `/networks`.
 
 use super::answer::{Answer, empty, json, no_content, ok};
-use super::compat::answers;
+use super::compat::{self, answers};
 use super::convert::{endpoint, network};
 use super::error::{ApiError, Result};
 use super::extract::Call;
@@ -36,7 +36,10 @@ pub async fn inspect(call: Call) -> Result<Answer> {
 
 /// `POST /networks/create`.
 pub async fn create(mut call: Call) -> Result<Answer> {
-    let request: NetworkCreateRequest = call.json("CreateRequest").await?;
+    let mut request: NetworkCreateRequest = call.json("CreateRequest").await?;
+    if !compat::knows_ipv4_switch(call.version) {
+        request.enable_ipv4 = None;
+    }
     let (id, warning) = call
         .engine()
         .networks()
@@ -51,7 +54,11 @@ pub async fn connect(mut call: Call) -> Result<Answer> {
         container,
         endpoint_config,
     } = call.json("ConnectRequest").await?;
-    let endpoint = endpoint::spec(endpoint_config.unwrap_or_default())?;
+    let mut settings = endpoint_config.unwrap_or_default();
+    if !compat::connects_with_mac_address(call.version) {
+        settings.mac_address.clear();
+    }
+    let endpoint = endpoint::spec(settings)?;
     call.engine()
         .networks()
         .connect(call.var("id"), &container, endpoint)

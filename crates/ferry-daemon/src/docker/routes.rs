@@ -191,71 +191,28 @@ mod tests {
 
     #[test]
     fn paths_find_their_rows() {
-        let rows: [(Method, &str, &str, &[(&str, &str)]); 14] = [
+        type Row = (
+            Method,
+            &'static str,
+            &'static str,
+            &'static [(&'static str, &'static str)],
+        );
+        #[rustfmt::skip]
+        let rows: [Row; 14] = [
             (Method::GET, "/containers/json", "/containers/json", &[]),
-            (
-                Method::GET,
-                "/containers/abc/json",
-                "/containers/{id}/json",
-                &[("id", "abc")],
-            ),
+            (Method::GET, "/containers/abc/json", "/containers/{id}/json", &[("id", "abc")]),
             (Method::POST, "/containers/create", "/containers/create", &[]),
-            (
-                Method::DELETE,
-                "/containers/abc",
-                "/containers/{id}",
-                &[("id", "abc")],
-            ),
+            (Method::DELETE, "/containers/abc", "/containers/{id}", &[("id", "abc")]),
             (Method::GET, "/images/json", "/images/json", &[]),
-            (
-                Method::GET,
-                "/images/a/json",
-                "/images/{name*}/json",
-                &[("name", "a")],
-            ),
-            (
-                Method::GET,
-                "/images/h:5000/a/b:t/json",
-                "/images/{name*}/json",
-                &[("name", "h:5000/a/b:t")],
-            ),
+            (Method::GET, "/images/a/json", "/images/{name*}/json", &[("name", "a")]),
+            (Method::GET, "/images/h:5000/a/b:t/json", "/images/{name*}/json", &[("name", "h:5000/a/b:t")]),
             (Method::GET, "/images/get", "/images/get", &[]),
-            (
-                Method::GET,
-                "/images/a/b/get",
-                "/images/{name*}/get",
-                &[("name", "a/b")],
-            ),
-            (
-                Method::DELETE,
-                "/images/a/b",
-                "/images/{name*}",
-                &[("name", "a/b")],
-            ),
-            (
-                Method::POST,
-                "/images/a/push",
-                "/images/{name*}/push",
-                &[("name", "a")],
-            ),
-            (
-                Method::GET,
-                "/distribution/h:1/x/json",
-                "/distribution/{name*}/json",
-                &[("name", "h:1/x")],
-            ),
-            (
-                Method::POST,
-                "/networks/n1/connect",
-                "/networks/{id*}/connect",
-                &[("id", "n1")],
-            ),
-            (
-                Method::GET,
-                "/containers/x/attach/ws",
-                "/containers/{id}/attach/ws",
-                &[("id", "x")],
-            ),
+            (Method::GET, "/images/a/b/get", "/images/{name*}/get", &[("name", "a/b")]),
+            (Method::DELETE, "/images/a/b", "/images/{name*}", &[("name", "a/b")]),
+            (Method::POST, "/images/a/push", "/images/{name*}/push", &[("name", "a")]),
+            (Method::GET, "/distribution/h:1/x/json", "/distribution/{name*}/json", &[("name", "h:1/x")]),
+            (Method::POST, "/networks/n1/connect", "/networks/{id*}/connect", &[("id", "n1")]),
+            (Method::GET, "/containers/x/attach/ws", "/containers/{id}/attach/ws", &[("id", "x")]),
         ];
         for (method, path, pattern, vars) in rows {
             let (got, got_vars) = find(&method, path).unwrap_or_else(|| panic!("{path} finds no row"));

@@ -1,18 +1,23 @@
 //! Streams of answers: log lines in frames, progress and events as JSON documents.
 
 use super::error::ApiError;
+use super::extract::Call;
 use bytes::Bytes;
 use ferry_api::docker::message::{ErrorDetail, JsonMessage, ProgressDetail};
-use ferry_api::docker::time::rfc3339_fixed;
+use ferry_api::docker::time::{Time, rfc3339_fixed};
 use ferry_engine::containers::logs::LogStream;
 use ferry_engine::containers::options::LogLine;
 use ferry_engine::images::view::{Progress, ProgressStream};
 use futures_util::{Stream, StreamExt};
+use hyper::header::ACCEPT;
 use serde::Serialize;
 use std::io;
 
 /// How many log lines are put into one piece when they are there anyway.
 const BATCH: usize = 64;
+
+/// What begins a text of `application/json-seq`.
+pub const RECORD_SEPARATOR: u8 = 0x1e;
 
 /// One stdcopy frame: the stream, three zero bytes, the length as 32 bits, highest byte first, then the bytes.
 pub fn frame(stream: u8, text: &[u8], out: &mut Vec<u8>) {
@@ -86,6 +91,91 @@ pub fn log_bytes(lines: LogStream, style: LineStyle) -> impl Stream<Item = io::R
             }
         }
         Ok(Bytes::from(out))
+    })
+}
+
+/// JSON texts of RFC 7464: each begins with a record separator.
+pub const JSON_SEQUENCE: &str = "application/json-seq";
+
+/// The first of the JSON streams that `Accept` names; wild cards do not count.
+pub fn accepted(call: &Call) -> Option<&'static str> {
+    let accept = call
+        .headers
+        .get(ACCEPT)
+        .and_then(|v| v.to_str().ok())
+        .unwrap_or("");
+    let mut asked = accept
+        .split(',')
+        .filter_map(|part| match part.split(';').next().unwrap_or("").trim() {
+            "application/jsonl" => Some("application/jsonl"),
+            "application/x-ndjson" => Some("application/x-ndjson"),
+            JSON_SEQUENCE => Some(JSON_SEQUENCE),
+            _ => None,
+        });
+    asked.next()
+}
+
+/// A log line as a JSON document.
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct JsonLine {
+    #[serde(skip_serializing_if = "String::is_empty")]
+    line: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    source: String,
+    timestamp: Time,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    attrs: Vec<JsonAttr>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    error: String,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "PascalCase")]
+struct JsonAttr {
+    key: String,
+    value: String,
+}
+
+/// A log as JSON documents; `sequence` is RFC 7464's form.
+pub fn log_documents(
+    lines: LogStream,
+    details: bool,
+    sequence: bool,
+) -> impl Stream<Item = io::Result<Bytes>> {
+    lines.map(move |line| {
+        let line = match line {
+            Ok(line) => JsonLine {
+                line: String::from_utf8_lossy(&line.text).into_owned(),
+                source: if line.stream == 2 {
+                    "stderr".into()
+                } else {
+                    "stdout".into()
+                },
+                timestamp: line.at.into(),
+                attrs: line
+                    .attrs
+                    .into_iter()
+                    .filter(|_| details)
+                    .map(|(key, value)| JsonAttr { key, value })
+                    .collect(),
+                error: String::new(),
+            },
+            Err(e) => JsonLine {
+                line: String::new(),
+                source: String::new(),
+                timestamp: Time(None),
+                attrs: Vec::new(),
+                error: e.to_string(),
+            },
+        };
+        let mut bytes = if sequence {
+            vec![RECORD_SEPARATOR]
+        } else {
+            Vec::new()
+        };
+        bytes.extend(document(&line, "\n")?);
+        Ok(Bytes::from(bytes))
     })
 }
 

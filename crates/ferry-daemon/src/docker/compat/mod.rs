@@ -57,7 +57,7 @@ pub fn knows_wait_condition(version: ApiVersion) -> bool {
     version >= v(30)
 }
 
-/// 1.42: events' content type, from 1.52 `application/jsonl`.
+/// 1.52: events are `application/jsonl`.
 pub fn events_content_type(version: ApiVersion) -> &'static str {
     if version >= v(52) {
         "application/jsonl"
@@ -81,7 +81,7 @@ pub fn knows_manifests(version: ApiVersion) -> bool {
     version >= v(48)
 }
 
-/// 1.47: the list of images can count shared bytes per manifest; 1.42: in all.
+/// 1.42: the list of images can count shared bytes.
 pub fn knows_shared_size(version: ApiVersion) -> bool {
     version >= v(42)
 }
@@ -89,4 +89,19 @@ pub fn knows_shared_size(version: ApiVersion) -> bool {
 /// 1.51: the list of images counts containers.
 pub fn counts_containers(version: ApiVersion) -> bool {
     version >= v(51)
+}
+
+/// 1.54: logs as JSON documents.
+pub fn knows_json_logs(version: ApiVersion) -> bool {
+    version >= v(54)
+}
+
+/// 1.54: connecting to a network with a MAC address.
+pub fn connects_with_mac_address(version: ApiVersion) -> bool {
+    version >= v(54)
+}
+
+/// 1.48: networks without IPv4.
+pub fn knows_ipv4_switch(version: ApiVersion) -> bool {
+    version >= v(48)
 }

@@ -32,32 +32,11 @@ pub fn spec(request: CreateRequest) -> Result<ContainerSpec> {
 
 /// Fills in what `Config` says; true when it asks for no network.
 fn from_config(config: Config, spec: &mut ContainerSpec) -> Result<bool> {
+    #[rustfmt::skip]
     let Config {
-        hostname,
-        domainname,
-        user,
-        attach_stdin,
-        attach_stdout,
-        attach_stderr,
-        exposed_ports,
-        tty,
-        open_stdin,
-        stdin_once,
-        env,
-        cmd,
-        healthcheck,
-        args_escaped,
-        image,
-        volumes,
-        working_dir,
-        entrypoint,
-        network_disabled,
-        mac_address,
-        on_build,
-        labels,
-        stop_signal,
-        stop_timeout,
-        shell,
+        hostname, domainname, user, attach_stdin, attach_stdout, attach_stderr, exposed_ports, tty,
+        open_stdin, stdin_once, env, cmd, healthcheck, args_escaped, image, volumes, working_dir,
+        entrypoint, network_disabled, mac_address, on_build, labels, stop_signal, stop_timeout, shell,
     } = config;
     spec.process = ProcessSpec {
         entrypoint,
@@ -112,80 +91,28 @@ fn health(check: HealthConfig) -> Healthcheck {
 
 fn from_host(mut host: HostConfig, spec: &mut ContainerSpec) -> Result<()> {
     spec.resources = resources::from_wire(&mut host)?;
+    let mac_address = std::mem::take(&mut spec.network.mac_address);
+    spec.network = NetworkSpec {
+        mac_address,
+        ..network(&host)?
+    };
+    let shared = namespaces(&host)?;
+    storage(&mut host, spec)?;
+    #[rustfmt::skip]
     let HostConfig {
-        binds,
-        container_id_file,
-        log_config,
-        network_mode,
-        port_bindings,
-        restart_policy,
-        auto_remove,
-        volume_driver,
-        volumes_from,
-        console_size,
-        annotations,
-        cap_add,
-        cap_drop,
-        capabilities: _lifted,
-        cgroupns_mode,
-        dns,
-        dns_options,
-        dns_search,
-        extra_hosts,
-        group_add,
-        ipc_mode,
-        cgroup,
-        links,
-        oom_score_adj,
-        pid_mode,
-        privileged,
-        publish_all_ports,
-        readonly_rootfs,
-        security_opt,
-        storage_opt,
-        tmpfs,
-        uts_mode,
-        userns_mode,
-        shm_size,
-        sysctls,
-        runtime,
-        mounts,
-        masked_paths,
-        readonly_paths,
-        init,
+        container_id_file, log_config, restart_policy, auto_remove, console_size, annotations, cap_add, cap_drop, cgroup,
+        group_add, links, oom_score_adj, privileged, security_opt, sysctls, runtime, masked_paths, readonly_paths, init,
         cgroup_parent,
-        // What `resources` took or refused.
-        isolation: _,
-        cpu_shares: _,
-        memory: _,
-        nano_cpus: _,
-        blkio_weight: _,
-        blkio_weight_device: _,
-        blkio_device_read_bps: _,
-        blkio_device_write_bps: _,
-        blkio_device_read_iops: _,
-        blkio_device_write_iops: _,
-        cpu_period: _,
-        cpu_quota: _,
-        cpu_realtime_period: _,
-        cpu_realtime_runtime: _,
-        cpuset_cpus: _,
-        cpuset_mems: _,
-        devices: _,
-        device_cgroup_rules: _,
-        device_requests: _,
-        kernel_memory: _,
-        kernel_memory_tcp: _,
-        memory_reservation: _,
-        memory_swap: _,
-        memory_swappiness: _,
-        oom_kill_disable: _,
-        pids_limit: _,
-        ulimits: _,
-        cpu_count: _,
-        cpu_percent: _,
-        io_maximum_iops: _,
-        io_maximum_bandwidth: _,
+        // What `network`, `namespaces`, `storage`, the adapters and `resources` took or refused.
+        network_mode: _, port_bindings: _, publish_all_ports: _, dns: _, dns_options: _, dns_search: _, extra_hosts: _,
+        pid_mode: _, ipc_mode: _, uts_mode: _, cgroupns_mode: _, userns_mode: _, binds: _, volume_driver: _,
+        volumes_from: _, readonly_rootfs: _, storage_opt: _, tmpfs: _, shm_size: _, mounts: _, capabilities: _,
+        isolation: _, cpu_shares: _, memory: _, nano_cpus: _, blkio_weight: _, blkio_weight_device: _,
+        blkio_device_read_bps: _, blkio_device_write_bps: _, blkio_device_read_iops: _, blkio_device_write_iops: _,
+        cpu_period: _, cpu_quota: _, cpu_realtime_period: _, cpu_realtime_runtime: _, cpuset_cpus: _, cpuset_mems: _,
+        devices: _, device_cgroup_rules: _, device_requests: _, kernel_memory: _, kernel_memory_tcp: _,
+        memory_reservation: _, memory_swap: _, memory_swappiness: _, oom_kill_disable: _, pids_limit: _, ulimits: _,
+        cpu_count: _, cpu_percent: _, io_maximum_iops: _, io_maximum_bandwidth: _,
     } = host;
     if !cgroup.is_empty() {
         return Err(refuse(
@@ -193,46 +120,21 @@ fn from_host(mut host: HostConfig, spec: &mut ContainerSpec) -> Result<()> {
             "joining another container's cgroup; use CgroupParent",
         ));
     }
-    let LogConfig { driver, config } = log_config;
-    spec.log = LogSpec {
-        driver,
-        options: config.unwrap_or_default(),
-    };
+    spec.log = log(log_config);
     spec.restart = policy(&restart_policy);
     spec.auto_remove = auto_remove;
-    spec.mounts = all_mounts(
-        binds.as_deref().unwrap_or_default(),
-        mounts.unwrap_or_default(),
-        &volume_driver,
-    )?;
-    spec.binds = binds.unwrap_or_default();
-    spec.volumes_from = volumes_from.unwrap_or_default();
-    spec.tmpfs = tmpfs;
     spec.annotations = annotations;
-    spec.read_only_root = readonly_rootfs;
-    spec.storage_opt = storage_opt;
-    spec.shm_size = shm_size;
     spec.runtime = runtime;
-    spec.volume_driver = volume_driver;
     spec.console_size = console_size.map(|n| u16::try_from(n).unwrap_or(u16::MAX));
     spec.container_id_file = container_id_file;
     spec.links = links.unwrap_or_default();
-    let seccomp_profile = profile(security_opt.as_deref().unwrap_or_default());
+    let security_opt = security_opt.unwrap_or_default();
     spec.isolation = Isolation {
-        pid: namespace(&pid_mode, "PID", &["host", "container:"])?,
-        ipc: namespace(
-            &ipc_mode,
-            "IPC",
-            &["none", "private", "host", "shareable", "container:"],
-        )?,
-        uts: namespace(&uts_mode, "UTS", &["host"])?,
-        cgroup: namespace(&cgroupns_mode, "cgroup namespace", &["private", "host"])?,
-        user: namespace(&userns_mode, "user namespace", &["host"])?,
         privileged,
         cap_add: capabilities(cap_add.unwrap_or_default(), "CapAdd")?,
         cap_drop: capabilities(cap_drop.unwrap_or_default(), "CapDrop")?,
-        security_opt: security_opt.unwrap_or_default(),
-        seccomp_profile,
+        seccomp_profile: profile(&security_opt),
+        security_opt,
         masked_paths,
         readonly_paths,
         sysctls,
@@ -240,21 +142,64 @@ fn from_host(mut host: HostConfig, spec: &mut ContainerSpec) -> Result<()> {
         init,
         oom_score_adj: i32::try_from(oom_score_adj).unwrap_or_default(),
         cgroup_parent,
-    };
-    let mac_address = std::mem::take(&mut spec.network.mac_address);
-    spec.network = NetworkSpec {
-        mode: mode(&network_mode),
-        mode_text: network_mode,
-        endpoints: Default::default(),
-        ports: endpoint::bindings(port_bindings.unwrap_or_default())?,
-        publish_all: publish_all_ports,
-        dns: dns.unwrap_or_default(),
-        dns_search: dns_search.unwrap_or_default(),
-        dns_options: dns_options.unwrap_or_default(),
-        extra_hosts: extra_hosts.unwrap_or_default(),
-        mac_address,
+        ..shared
     };
     Ok(())
+}
+
+fn log(LogConfig { driver, config }: LogConfig) -> LogSpec {
+    LogSpec {
+        driver,
+        options: config.unwrap_or_default(),
+    }
+}
+
+/// Mounts and the root; takes them out of `host`.
+fn storage(host: &mut HostConfig, spec: &mut ContainerSpec) -> Result<()> {
+    let binds = host.binds.take().unwrap_or_default();
+    spec.mounts = all_mounts(
+        &binds,
+        host.mounts.take().unwrap_or_default(),
+        &host.volume_driver,
+    )?;
+    spec.binds = binds;
+    spec.volumes_from = host.volumes_from.take().unwrap_or_default();
+    spec.tmpfs = std::mem::take(&mut host.tmpfs);
+    spec.read_only_root = host.readonly_rootfs;
+    spec.storage_opt = std::mem::take(&mut host.storage_opt);
+    spec.shm_size = host.shm_size;
+    spec.volume_driver = std::mem::take(&mut host.volume_driver);
+    Ok(())
+}
+
+/// The namespaces of a request; the rest of the isolation is left at its defaults.
+fn namespaces(host: &HostConfig) -> Result<Isolation> {
+    let ipc = ["none", "private", "host", "shareable", "container:"];
+    Ok(Isolation {
+        pid: namespace(&host.pid_mode, "PID", &["host", "container:"])?,
+        ipc: namespace(&host.ipc_mode, "IPC", &ipc)?,
+        uts: namespace(&host.uts_mode, "UTS", &["host"])?,
+        cgroup: namespace(&host.cgroupns_mode, "cgroup namespace", &["private", "host"])?,
+        user: namespace(&host.userns_mode, "user namespace", &["host"])?,
+        ..Isolation::default()
+    })
+}
+
+/// The network of a request, without its endpoints.
+fn network(host: &HostConfig) -> Result<NetworkSpec> {
+    let list = |items: &Option<Vec<String>>| items.clone().unwrap_or_default();
+    Ok(NetworkSpec {
+        mode: mode(&host.network_mode),
+        mode_text: host.network_mode.clone(),
+        endpoints: Default::default(),
+        ports: endpoint::bindings(host.port_bindings.clone().unwrap_or_default())?,
+        publish_all: host.publish_all_ports,
+        dns: list(&host.dns),
+        dns_search: list(&host.dns_search),
+        dns_options: list(&host.dns_options),
+        extra_hosts: list(&host.extra_hosts),
+        mac_address: String::new(),
+    })
 }
 
 /// A policy's domain form.

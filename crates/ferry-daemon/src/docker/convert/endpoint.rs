@@ -146,22 +146,11 @@ fn address(text: &str, what: &str) -> Result<Option<IpAddr>> {
 
 /// An endpoint that is asked for. What only inspection tells is passed over: clients send back what they were told.
 pub fn spec(settings: EndpointSettings) -> Result<EndpointSpec> {
+    #[rustfmt::skip]
     let EndpointSettings {
-        ipam_config,
-        links,
-        aliases,
-        driver_opts,
-        gw_priority,
-        mac_address,
-        network_id: _,
-        endpoint_id: _,
-        gateway: _,
-        ip_address: _,
-        ip_prefix_len: _,
-        ipv6_gateway: _,
-        global_ipv6_address: _,
-        global_ipv6_prefix_len: _,
-        dns_names: _,
+        ipam_config, links, aliases, driver_opts, gw_priority, mac_address, network_id: _, endpoint_id: _,
+        gateway: _, ip_address: _, ip_prefix_len: _, ipv6_gateway: _, global_ipv6_address: _,
+        global_ipv6_prefix_len: _, dns_names: _,
     } = settings;
     let EndpointIpamConfig {
         ipv4_address,
@@ -201,17 +190,9 @@ fn list(items: &[String]) -> Option<Vec<String>> {
 
 /// An endpoint as it is, beside what was asked; `user_defined` networks have names in DNS.
 pub fn told(view: &EndpointView, asked: Option<&EndpointSpec>, user_defined: bool) -> EndpointSettings {
+    #[rustfmt::skip]
     let EndpointView {
-        network: _key,
-        network_id,
-        endpoint_id,
-        ipv4,
-        ipv6,
-        gateway,
-        gateway6,
-        mac,
-        aliases,
-        dns_names,
+        network: _key, network_id, endpoint_id, ipv4, ipv6, gateway, gateway6, mac, aliases, dns_names,
     } = view;
     let text = |ip: &Option<IpAddr>| ip.map_or_else(String::new, |ip| ip.to_string());
     let mut settings = asked.map(as_asked).unwrap_or_default();

@@ -21,17 +21,10 @@ fn signed(n: u64) -> i64 {
 
 /// One row of the list.
 pub fn row(summary: &ImageSummary) -> Summary {
+    #[rustfmt::skip]
     let ImageSummary {
-        id,
-        target,
-        references,
-        by_digest,
-        created,
-        size,
-        shared_size,
-        containers,
-        labels,
-        platform: _told_by_inspection,
+        id, target, references, by_digest, created, size, shared_size, containers, labels, platform:
+        _told_by_inspection,
     } = summary;
     Summary {
         containers: containers.map_or(-1, signed),
@@ -49,20 +42,10 @@ pub fn row(summary: &ImageSummary) -> Summary {
 }
 
 fn config(defaults: &ContainerDefaults) -> ImageConfig {
+    #[rustfmt::skip]
     let ContainerDefaults {
-        user,
-        exposed_ports,
-        env,
-        entrypoint,
-        cmd,
-        volumes,
-        working_dir,
-        labels,
-        stop_signal,
-        healthcheck,
-        shell,
-        on_build,
-        args_escaped,
+        user, exposed_ports, env, entrypoint, cmd, volumes, working_dir, labels, stop_signal, healthcheck,
+        shell, on_build, args_escaped,
     } = defaults.clone();
     ImageConfig {
         user,

@@ -126,25 +126,10 @@ pub fn networks(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
 
 /// `GET /containers/{id}/json`.
 pub fn inspect(view: &ContainerView, manifest: Option<Descriptor>, defaults: &Defaults) -> Inspect {
+    #[rustfmt::skip]
     let ContainerView {
-        id,
-        name,
-        created,
-        spec,
-        image,
-        state: at,
-        mounts,
-        endpoints: _,
-        ports,
-        restart_count,
-        manually_stopped: _,
-        path,
-        args,
-        files,
-        execs,
-        size,
-        cgroup_path: _,
-        sandbox,
+        id, name, created, spec, image, state: at, mounts, endpoints: _, ports, restart_count,
+        manually_stopped: _, path, args, files, execs, size, cgroup_path: _, sandbox,
     } = view;
     let running = is_running(at.status);
     Inspect {

@@ -132,17 +132,10 @@ fn reason<T>(why: impl Into<String>) -> std::result::Result<T, Refusal> {
 }
 
 fn convert(mount: Mount) -> std::result::Result<MountSpec, Refusal> {
+    #[rustfmt::skip]
     let Mount {
-        kind,
-        source,
-        target,
-        read_only,
-        consistency: _means_nothing_on_linux,
-        bind_options,
-        volume_options,
-        image_options,
-        tmpfs_options,
-        cluster_options,
+        kind, source, target, read_only, consistency: _means_nothing_on_linux, bind_options, volume_options,
+        image_options, tmpfs_options, cluster_options,
     } = mount;
     if target.is_empty() {
         return reason("field Target must not be empty");
@@ -296,26 +289,11 @@ fn some<T: Default + PartialEq>(options: T) -> Option<T> {
 
 /// A `--mount`, told again as it was asked.
 pub fn told(mount: &MountSpec) -> Mount {
+    #[rustfmt::skip]
     let MountSpec {
-        kind,
-        source,
-        target,
-        read_only,
-        propagation,
-        non_recursive,
-        read_only_non_recursive,
-        read_only_force_recursive,
-        create_source,
-        no_copy,
-        subpath,
-        volume_driver,
-        volume_options,
-        volume_labels,
-        tmpfs_size,
-        tmpfs_mode,
-        tmpfs_options,
-        mode: _of_binds,
-        from_mounts: _known,
+        kind, source, target, read_only, propagation, non_recursive, read_only_non_recursive,
+        read_only_force_recursive, create_source, no_copy, subpath, volume_driver, volume_options,
+        volume_labels, tmpfs_size, tmpfs_mode, tmpfs_options, mode: _of_binds, from_mounts: _known,
     } = mount.clone();
     let map = |m: std::collections::BTreeMap<String, String>| (!m.is_empty()).then_some(m);
     let mut told = Mount {

@@ -13,21 +13,10 @@ use std::net::IpAddr;
 
 /// A network that is asked for.
 pub fn request(request: NetworkCreateRequest) -> Result<NetworkRequest> {
+    #[rustfmt::skip]
     let NetworkCreateRequest {
-        name,
-        check_duplicate: _always_checked,
-        driver,
-        scope,
-        enable_ipv4,
-        enable_ipv6,
-        ipam,
-        internal,
-        attachable,
-        ingress,
-        config_only,
-        config_from,
-        options,
-        labels,
+        name, check_duplicate: _always_checked, driver, scope, enable_ipv4, enable_ipv6, ipam, internal,
+        attachable, ingress, config_only, config_from, options, labels,
     } = request;
     let Ipam {
         driver: ipam_driver,

@@ -5,8 +5,8 @@ use super::refuse;
 use ferry_api::docker::hostconfig as wire;
 use ferry_engine::containers::spec::{self, Resources};
 
-/// The limits of a request.
-pub fn from_wire(host: &mut wire::HostConfig) -> Result<Resources> {
+/// What no request may ask for here, by name.
+fn refused(host: &wire::HostConfig) -> Result<()> {
     if let Some(field) = host.windows_field() {
         return Err(refuse(field, "it means something on Windows alone"));
     }
@@ -28,6 +28,12 @@ pub fn from_wire(host: &mut wire::HostConfig) -> Result<Resources> {
             "there are no device drivers; give the device nodes in Devices",
         ));
     }
+    Ok(())
+}
+
+/// The limits of a request.
+pub fn from_wire(host: &mut wire::HostConfig) -> Result<Resources> {
+    refused(host)?;
     let weights = |list: &mut Option<Vec<wire::WeightDevice>>| {
         list.take()
             .into_iter()
@@ -98,30 +104,12 @@ fn nothing_as_null<T>(list: Vec<T>) -> Option<Vec<T>> {
 
 /// The limits of a container, put into what inspection tells.
 pub fn to_wire(resources: &Resources, host: &mut wire::HostConfig) {
+    #[rustfmt::skip]
     let Resources {
-        memory,
-        memory_reservation,
-        memory_swap,
-        memory_swappiness,
-        oom_kill_disable,
-        nano_cpus,
-        cpu_shares,
-        cpu_period,
-        cpu_quota,
-        cpu_realtime_period,
-        cpu_realtime_runtime,
-        cpuset_cpus,
-        cpuset_mems,
-        pids_limit,
-        blkio_weight,
-        blkio_weight_device,
-        blkio_read_bps,
-        blkio_write_bps,
-        blkio_read_iops,
-        blkio_write_iops,
-        ulimits,
-        devices,
-        device_cgroup_rules,
+        memory, memory_reservation, memory_swap, memory_swappiness, oom_kill_disable, nano_cpus, cpu_shares,
+        cpu_period, cpu_quota, cpu_realtime_period, cpu_realtime_runtime, cpuset_cpus, cpuset_mems,
+        pids_limit, blkio_weight, blkio_weight_device, blkio_read_bps, blkio_write_bps, blkio_read_iops,
+        blkio_write_iops, ulimits, devices, device_cgroup_rules,
     } = resources.clone();
     let rates = |list: Vec<(String, u64)>| {
         Some(

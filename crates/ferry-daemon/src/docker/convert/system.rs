@@ -82,30 +82,11 @@ fn registries(config: &Config) -> ServiceConfig {
 
 /// `GET /info`.
 pub fn info(system: &SystemInfo, release: &Release) -> Info {
+    #[rustfmt::skip]
     let SystemInfo {
-        id,
-        name,
-        containers,
-        running,
-        paused,
-        stopped,
-        images,
-        snapshotter: _,
-        backing_filesystem,
-        memory_total,
-        cpus,
-        operating_system,
-        os_version,
-        open_fds,
-        tasks,
-        event_listeners,
-        started: _,
-        host,
-        config,
-        warnings,
-        log_drivers,
-        volume_drivers,
-        network_drivers,
+        id, name, containers, running, paused, stopped, images, snapshotter: _, backing_filesystem,
+        memory_total, cpus, operating_system, os_version, open_fds, tasks, event_listeners, started: _,
+        host, config, warnings, log_drivers: _, volume_drivers: _, network_drivers: _,
     } = system;
     let pools = config.default_address_pools.iter();
     Info {
@@ -117,12 +98,7 @@ pub fn info(system: &SystemInfo, release: &Release) -> Info {
         images: count(*images),
         driver: DRIVER.into(),
         driver_status: vec![["Backing Filesystem".into(), backing_filesystem.clone()]],
-        plugins: Plugins {
-            volume: texts(volume_drivers),
-            network: texts(network_drivers),
-            authorization: None,
-            log: texts(log_drivers),
-        },
+        plugins: plugins(system),
         system_time: rfc3339_nano(SystemTime::now()),
         debug: config.debug,
         n_fd: count(*open_fds),
@@ -140,13 +116,7 @@ pub fn info(system: &SystemInfo, release: &Release) -> Info {
         name: name.clone(),
         labels: config.labels.clone(),
         server_version: release.version.clone(),
-        runtimes: BTreeMap::from([(
-            config.default_runtime.clone(),
-            Runtime {
-                path: "ferry".into(),
-                ..Runtime::default()
-            },
-        )]),
+        runtimes: BTreeMap::from([(config.default_runtime.clone(), own_runtime())]),
         default_runtime: config.default_runtime.clone(),
         swarm: SwarmInfo {
             local_node_state: "inactive".into(),
@@ -169,6 +139,22 @@ pub fn info(system: &SystemInfo, release: &Release) -> Info {
         }),
         warnings: (!warnings.is_empty()).then(|| warnings.clone()),
         ..host_part(host)
+    }
+}
+
+fn plugins(system: &SystemInfo) -> Plugins {
+    Plugins {
+        volume: texts(&system.volume_drivers),
+        network: texts(&system.network_drivers),
+        authorization: None,
+        log: texts(&system.log_drivers),
+    }
+}
+
+fn own_runtime() -> Runtime {
+    Runtime {
+        path: "ferry".into(),
+        ..Runtime::default()
     }
 }
 

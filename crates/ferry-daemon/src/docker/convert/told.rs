@@ -46,21 +46,10 @@ fn mode(mode: &NamespaceMode, default: &str) -> String {
 
 /// `Config`. `id` names the host where the request did not.
 pub fn config(spec: &ContainerSpec, id: &str, defaults: &Defaults) -> Config {
+    #[rustfmt::skip]
     let ProcessSpec {
-        entrypoint,
-        cmd,
-        env,
-        working_dir,
-        user,
-        tty,
-        open_stdin,
-        stdin_once,
-        attach_stdin,
-        attach_stdout,
-        attach_stderr,
-        shell,
-        on_build,
-        args_escaped,
+        entrypoint, cmd, env, working_dir, user, tty, open_stdin, stdin_once, attach_stdin, attach_stdout,
+        attach_stderr, shell, on_build, args_escaped,
     } = spec.process.clone();
     let hostname = match (
         spec.hostname.as_str(),
@@ -137,37 +126,13 @@ fn policy(policy: &RestartPolicy) -> WirePolicy {
 
 /// `HostConfig`.
 pub fn host(spec: &ContainerSpec, defaults: &Defaults) -> HostConfig {
+    #[rustfmt::skip]
     let ContainerSpec {
-        log,
-        restart,
-        auto_remove,
-        isolation,
-        resources: limits,
-        mounts: mounted,
-        binds,
-        volumes_from,
-        tmpfs,
-        network,
-        read_only_root,
-        storage_opt,
-        shm_size,
-        runtime,
-        volume_driver,
-        console_size,
-        container_id_file,
-        links,
-        annotations,
+        log, restart, auto_remove, isolation, resources: limits, mounts: mounted, binds, volumes_from, tmpfs, network,
+        read_only_root, storage_opt, shm_size, runtime, volume_driver, console_size, container_id_file, links, annotations,
         // Told in `Config`.
-        image: _,
-        process: _,
-        labels: _,
-        hostname: _,
-        domainname: _,
-        stop_signal: _,
-        stop_timeout: _,
-        healthcheck: _,
-        exposed_ports: _,
-        volumes: _,
+        image: _, process: _, labels: _, hostname: _, domainname: _, stop_signal: _, stop_timeout: _, healthcheck: _,
+        exposed_ports: _, volumes: _,
     } = spec;
     let mut host = HostConfig::default();
     let LogSpec { driver, options } = log;
@@ -221,23 +186,10 @@ fn limits_told(limits: &Resources, host: &mut HostConfig) {
 }
 
 fn isolation_told(isolation: &Isolation, defaults: &Defaults, host: &mut HostConfig) {
+    #[rustfmt::skip]
     let Isolation {
-        pid,
-        ipc,
-        uts,
-        cgroup,
-        user,
-        privileged,
-        cap_add,
-        cap_drop,
-        security_opt,
-        seccomp_profile: _in_security_opt,
-        masked_paths,
-        readonly_paths,
-        sysctls,
-        group_add,
-        init,
-        oom_score_adj,
+        pid, ipc, uts, cgroup, user, privileged, cap_add, cap_drop, security_opt, seccomp_profile:
+        _in_security_opt, masked_paths, readonly_paths, sysctls, group_add, init, oom_score_adj,
         cgroup_parent,
     } = isolation;
     host.pid_mode = mode(pid, "");
@@ -293,17 +245,10 @@ const READ_ONLY: [&str; 5] = [
 ];
 
 fn network_told(network: &NetworkSpec, host: &mut HostConfig) {
+    #[rustfmt::skip]
     let NetworkSpec {
-        mode: _as_text,
-        mode_text,
-        endpoints: _told_per_network,
-        ports,
-        publish_all,
-        dns,
-        dns_search,
-        dns_options,
-        extra_hosts,
-        mac_address: _in_config,
+        mode: _as_text, mode_text, endpoints: _told_per_network, ports, publish_all, dns, dns_search,
+        dns_options, extra_hosts, mac_address: _in_config,
     } = network;
     host.network_mode = mode_text.clone();
     host.port_bindings = Some(endpoint::bindings_told(ports));

@@ -9,17 +9,9 @@ const ANONYMOUS: &str = "com.docker.volume.anonymous";
 
 /// A volume; with its use for `system df`.
 pub fn volume(view: &VolumeView, usage: bool) -> Volume {
+    #[rustfmt::skip]
     let VolumeView {
-        name,
-        driver,
-        mountpoint,
-        labels,
-        options,
-        created,
-        scope,
-        anonymous,
-        in_use,
-        size,
+        name, driver, mountpoint, labels, options, created, scope, anonymous, in_use, size,
     } = view;
     let mut labels = labels.clone();
     if *anonymous {
