@@ -41,3 +41,11 @@ where
         .map_err(|e| Error::internal(name, e))?
         .map_err(Into::into)
 }
+
+/// Runs work that must not be cut short in a task of its own: a caller that goes away does not end it.
+///
+/// # Errors
+/// Those of the work; [`crate::Kind::Internal`] when it panicked.
+pub async fn owned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
+    tokio::spawn(work).await.map_err(|e| Error::internal("an engine task", e))?
+}

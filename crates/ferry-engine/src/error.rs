@@ -122,3 +122,34 @@ impl StdError for Error {
         self.source.as_deref().map(|e| e as _)
     }
 }
+
+impl From<ferry_store::StoreError> for Error {
+    fn from(error: ferry_store::StoreError) -> Self {
+        use ferry_store::StoreError as E;
+        let kind = match &error {
+            E::NotFound { .. } | E::NoPlatform { .. } => Kind::NotFound,
+            E::Ambiguous { .. }
+            | E::DigestMismatch { .. }
+            | E::Truncated { .. }
+            | E::TooLarge { .. }
+            | E::InvalidEntry { .. }
+            | E::Invalid { .. } => Kind::Invalid,
+            E::NoSpace { .. } | E::Locked { .. } => Kind::Unavailable,
+            E::Corrupt { .. } | E::Io { .. } => Kind::Internal,
+        };
+        Self::new(kind, error.to_string()).caused_by(error)
+    }
+}
+
+impl From<ferry_net::NetError> for Error {
+    fn from(error: ferry_net::NetError) -> Self {
+        use ferry_net::NetError as E;
+        let kind = match &error {
+            E::Invalid(_) | E::AddressOutside { .. } | E::SubnetOverlaps { .. } => Kind::Invalid,
+            E::Unsupported(_) => Kind::Unsupported,
+            E::AddressInUse(_) => Kind::Conflict,
+            E::NoFreeAddress { .. } | E::NoFreeSubnet | E::Io { .. } => Kind::Internal,
+        };
+        Self::new(kind, error.to_string()).caused_by(error)
+    }
+}

@@ -6,7 +6,7 @@ use ferry_oci::runtime::{Resources, Seccomp};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 /// The overlay stack of a container, newest lower first.
@@ -34,6 +34,14 @@ pub trait Kernel: Send + Sync + 'static {
 
     /// A pidfd; ESRCH when it is gone.
     fn pidfd(&self, pid: i32) -> io::Result<OwnedFd>;
+
+    /// Sends a signal by number to the process behind a pidfd (pidfd_send_signal(2)); ESRCH when it is gone.
+    fn signal(&self, pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
+        let named = rustix::process::Signal::from_named_raw(number).ok_or_else(|| {
+            io::Error::new(io::ErrorKind::Unsupported, format!("signal {number} is a real-time signal"))
+        })?;
+        Ok(rustix::process::pidfd_send_signal(pidfd, named)?)
+    }
 
     /// Field 22 of `/proc/<pid>/stat`: with the pid, the identity of a process.
     fn start_time(&self, pid: i32) -> io::Result<u64>;

@@ -6,6 +6,7 @@
 mod apply;
 pub mod capability;
 pub mod cgroup;
+pub mod cli;
 pub mod exec;
 pub mod hooks;
 pub mod host;

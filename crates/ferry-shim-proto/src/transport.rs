@@ -5,7 +5,7 @@
 
 use crate::{FrameError, MAX_FDS, MAX_FRAME, decode, encode};
 use rustix::fs::{MemfdFlags, Mode, OFlags, SealFlags};
-use rustix::io::{IoSlice, IoSliceMut};
+use rustix::io::{Errno, IoSlice, IoSliceMut};
 use rustix::net::{
     AddressFamily, RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
     SendAncillaryMessage, SendFlags, SocketAddrUnix, SocketFlags, SocketType,
@@ -270,13 +270,13 @@ fn recv_with(
 ) -> io::Result<(usize, Vec<OwnedFd>)> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MAX_FDS))];
     let mut ancillary = RecvAncillaryBuffer::new(&mut space);
-    let received = rustix::io::retry_on_intr(|| {
-        rustix::net::recvmsg(socket, &mut [IoSliceMut::new(buffer)], &mut ancillary, flags)
-    });
-    let received = match received {
-        // A peer that died with our frames unread: there is nothing more to come, as after a clean end.
-        Err(rustix::io::Errno::CONNRESET) => return Ok((0, Vec::new())),
-        other => other?,
+    let received = loop {
+        let mut parts = [IoSliceMut::new(buffer)];
+        match rustix::net::recvmsg(socket, &mut parts, &mut ancillary, flags) {
+            // A peer that ended with our frames unread: said once, before what it had sent, which comes next.
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            other => break other?,
+        }
     };
     let mut fds = Vec::new();
     for message in ancillary.drain() {
@@ -349,6 +349,17 @@ mod tests {
         assert!(recv_frame::<FromLauncher>(&b).expect("recv").is_none());
         let error = send(&b, b"x", &[]).expect_err("gone");
         assert_eq!(error.kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn what_a_dead_peer_had_said_is_heard() {
+        let (a, b) = pair().expect("pair");
+        send(&a, b"unread", &[]).expect("send");
+        send(&b, b"last words", &[]).expect("send");
+        drop(b);
+        let mut buffer = [0; 16];
+        assert_eq!(recv(&a, &mut buffer).expect("recv").0, 10);
+        assert_eq!(recv(&a, &mut buffer).expect("recv").0, 0);
     }
 
     #[test]

@@ -5,7 +5,7 @@ use crate::host::Host;
 use crate::jsonlog::Moment;
 use crate::record;
 use crate::report::{Accepted, Handles, Made, Report};
-use crate::setup::{self, Reporter, given, of_launch, own};
+use crate::setup::{self, Reporter, given, own};
 use crate::stdio::{Ends, Policy};
 use crate::streams::{self, Shared};
 use ferry_oci::runtime::{Linux, Namespace, NamespaceKind, Seccomp, Spec};
@@ -117,7 +117,10 @@ fn join(
         keep: &[],
         filter: filter.as_ref().map(Program::parts),
     });
-    let executed = executed.map_err(of_launch)?;
+    let executed = executed.map_err(|error| Failure {
+        code: error.exit_code(),
+        message: format!("OCI runtime exec failed: exec failed: unable to start container process: {error}"),
+    })?;
     let at = Moment::now().as_nanoseconds();
     let ends = match executed.console {
         Some(master) => streams::terminal(master).map_err(|e| own("use the terminal", e))?,

@@ -90,9 +90,13 @@ pub(crate) fn own(what: &str, error: impl Display) -> Failure {
     Failure { code: OWN, message: format!("{what}: {error}") }
 }
 
-/// A failure of the runtime, with Docker's exit code for it.
-pub(crate) fn of_launch(error: LaunchError) -> Failure {
-    Failure { code: error.exit_code(), message: error.to_string() }
+/// What dockerd's clients read before the runtime's own words.
+const DOCKERS_WORDS: &str = "failed to create task for container: failed to create shim task: OCI runtime create failed: \
+    runc create failed: unable to start container process: error during container init: ";
+
+/// A failure of the runtime, with Docker's exit code and words for it.
+fn of_launch(error: LaunchError) -> Failure {
+    Failure { code: error.exit_code(), message: format!("{DOCKERS_WORDS}{error}") }
 }
 
 /// `text`, when there is any.

@@ -27,7 +27,7 @@ const CAPABILITIES: [&str; 14] = [
 /// Runs a test in a world of its own and looks for what it left.
 pub fn in_a_world(name: &str, test: fn(&mut Rig)) {
     let world = World::new().expect("a world");
-    let left = world.enter(|| {
+    let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.enter(|| {
         let before = Census::take(&["ferry-test-shim"], &NAMES);
         let mut rig = Rig::new();
         test(&mut rig);
@@ -40,15 +40,21 @@ pub fn in_a_world(name: &str, test: fn(&mut Rig)) {
             }
             std::thread::sleep(Duration::from_millis(20));
         }
-    });
-    let left = left.expect("the world");
-    // The parents of the containers' cgroups stay, as in production; they are removed here once they are empty.
+    })));
+    // The parents of the containers' cgroups stay, as in production.
     remove_parents();
+    let left = left.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).expect("the world");
     let left: Vec<_> = left.into_iter().filter(|l| !l.ends_with("/ferry-test-shim")).collect();
     assert!(left.is_empty(), "{name} left behind: {left:?}");
 }
 
+/// Ends what a failed test left, so that the next one finds the place empty.
 fn remove_parents() {
+    let layout = ferry_runtime::cgroup::Layout::detect().expect("cgroups");
+    if let Ok(group) = ferry_runtime::cgroup::Group::open(&layout, "/ferry-test-shim") {
+        let _ = group.kill();
+        let _ = group.remove();
+    }
     let trees = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups");
     for tree in trees.flatten() {
         let _ = std::fs::remove_dir(tree.path().join("ferry-test-shim"));
@@ -86,10 +92,6 @@ impl Rig {
         std::fs::create_dir_all(exec_root.join("containers")).expect("exec root");
         let (launcher, control) = launch_launcher(&exec_root);
         Rig { dir, exec_root, launcher, control, made: 0 }
-    }
-
-    pub fn launcher_pid(&self) -> i32 {
-        self.launcher.id().cast_signed()
     }
 
     /// SIGKILL, and another one.

@@ -203,3 +203,23 @@ pub fn spawn_inside(
     }
     command.spawn()
 }
+
+/// pidfd_send_signal(2) with any signal number, real-time ones included.
+pub fn pidfd_signal(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(), Errno> {
+    use std::os::fd::AsRawFd;
+    // SAFETY: no memory is involved: the info pointer is null.
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+    })
+    .map(drop)
+}
+
+/// signalfd4(2), close-on-exec and non-blocking: the signals of `mask` (bit n-1 is signal n), which must be blocked.
+pub fn signal_fd(mask: u64) -> Result<std::os::fd::OwnedFd, Errno> {
+    use std::os::fd::FromRawFd;
+    let flags = libc::SFD_CLOEXEC | libc::SFD_NONBLOCK;
+    // SAFETY: the mask outlives the call; 8 is its size.
+    let number = check(unsafe { libc::syscall(libc::SYS_signalfd4, -1, &raw const mask, 8usize, flags) })?;
+    // SAFETY: the kernel has just made it for us.
+    Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(number as i32) })
+}

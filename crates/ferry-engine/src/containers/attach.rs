@@ -156,16 +156,18 @@ pub async fn relay(
     }
     let (mut from, mut to) = socket.into_split();
     let matcher = tty.then(|| detach.matcher());
-    let input = pump_input(client_read, &mut to, matcher);
-    let output = pump_output(&mut from, &mut client_write);
-    tokio::pin!(input, output);
-    let end = tokio::select! {
-        ended = &mut output => ended,
-        detached = &mut input => match detached {
-            Ok(true) => Ok(RelayEnd::Detached),
-            // The client's input ended or failed: what the container writes still goes out.
-            Ok(false) | Err(_) => output.await,
-        },
+    let end = {
+        let input = pump_input(client_read, &mut to, matcher);
+        let output = pump_output(&mut from, &mut client_write);
+        tokio::pin!(input, output);
+        tokio::select! {
+            ended = &mut output => ended,
+            detached = &mut input => match detached {
+                Ok(true) => Ok(RelayEnd::Detached),
+                // The client's input ended or failed: what the container writes still goes out.
+                Ok(false) | Err(_) => output.await,
+            },
+        }
     };
     client_write.shutdown().await.map_err(broken)?;
     end

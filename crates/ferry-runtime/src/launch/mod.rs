@@ -368,6 +368,36 @@ impl Created {
     }
 }
 
+/// Opens the gate of a container that another process created with [`Channel::named`] in `directory`, and waits until its
+/// program runs. `spec` is the container's, for the words of an error.
+pub(crate) fn open_named_gate(
+    directory: &Path,
+    spec: &ferry_oci::runtime::Spec,
+    pidfd: BorrowedFd<'_>,
+) -> Result<(), LaunchError> {
+    let reports = Channel::reports_of(directory).map_err(|e| LaunchError::io("open the reports", e))?;
+    Channel::open_gate_of(directory).map_err(|e| LaunchError::io("open the gate", e))?;
+    let mut waits = [PollFd::new(&reports, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+    loop {
+        match rustix::event::poll(&mut waits, None) {
+            Ok(_) => break,
+            Err(Errno::INTR) => {}
+            Err(errno) => return Err(LaunchError::io("wait for the container", errno.into())),
+        }
+    }
+    match channel::read_report(reports.as_fd()) {
+        Ok(Some(Report::Failed(fault, at))) => {
+            let process = spec.process.clone().unwrap_or_default();
+            let program = crate::plan::program(&process, &crate::plan::Options::default())
+                .map_err(|e| LaunchError::other(e.to_string()))?;
+            Err(sentence::failed(&[], &program, at, fault))
+        }
+        // The last writer is gone: it has exec'ed, or ended, which `state` tells.
+        Ok(_) | Err(Errno::AGAIN) => Ok(()),
+        Err(errno) => Err(LaunchError::io("read a report", errno.into())),
+    }
+}
+
 fn open_namespace(pid: i32, name: &str) -> Result<OwnedFd, Errno> {
     rustix::fs::open(
         format!("/proc/{pid}/ns/{name}"),

@@ -237,7 +237,14 @@ pub(crate) fn filter(
         return Ok(Some((program.to_vec(), flags)));
     }
     match &plan.seccomp {
-        Some(_) => Err(LaunchError::other("the plan has a seccomp profile and no compiled filter was given")),
+        Some(profile) => {
+            let filter = crate::seccomp::compile(profile)
+                .map_err(|e| LaunchError::other(format!("the seccomp profile cannot be used: {e}")))?;
+            if filter.listener.is_some() {
+                return Err(LaunchError::other("linux.seccomp.listenerPath is not supported yet"));
+            }
+            Ok(Some((filter.program, filter.flags)))
+        }
         None => Ok(None),
     }
 }

@@ -14,8 +14,10 @@ mod text;
 pub use step::{
     Bind, CgroupMount, Device, FileSystem, HookPoint, Limit, Step, Terminal,
 };
+pub(crate) use mounts::option_names as mount_option_names;
 pub(crate) use namespaces::flag;
-pub(crate) use process::limit_name;
+pub(crate) use process::{limit_name, program};
+pub(crate) use security::MODES as MEMORY_MODES;
 
 use crate::host::HostFacts;
 use ferry_oci::runtime::{Hooks, NamespaceKind, Process, Seccomp, Spec};

@@ -51,6 +51,23 @@ pub(super) fn propagation(name: &str) -> Option<u64> {
     Some(kind | recursive)
 }
 
+/// Every option that is not a file system's own, for `features`.
+pub(crate) fn option_names() -> Vec<String> {
+    const ATTRIBUTES: [&str; 17] = [
+        "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "nodiratime", "diratime", "nosymfollow",
+        "symfollow", "noatime", "atime", "relatime", "norelatime", "strictatime",
+    ];
+    const OTHERS: [&str; 9] =
+        ["async", "bind", "defaults", "loud", "nomand", "nostrictatime", "rbind", "silent", "tmpcopyup"];
+    let mut names: Vec<String> = OTHERS.map(str::to_owned).into();
+    for name in ["private", "slave", "shared", "unbindable"] {
+        names.extend([name.to_owned(), format!("r{name}")]);
+    }
+    names.extend(ATTRIBUTES.iter().flat_map(|name| [(*name).to_owned(), format!("r{name}")]));
+    names.sort();
+    names
+}
+
 /// An option that sets (true) or clears (false) attributes; access time modes clear the others.
 fn attribute(name: &str) -> Option<(bool, u64)> {
     Some(match name {

@@ -235,7 +235,7 @@ fn labels(process: &Process, facts: &HostFacts, steps: &mut Vec<Step>) -> Result
 }
 
 /// What is executed, by whom.
-pub(super) fn program(process: &Process, options: &Options) -> Result<Program, PlanError> {
+pub(crate) fn program(process: &Process, options: &Options) -> Result<Program, PlanError> {
     let first = process.args.first().ok_or_else(|| invalid("process.args", "is empty"))?;
     let texts = |field: &str, texts: &[String]| -> Result<Vec<CString>, PlanError> {
         texts.iter().map(|t| cstring(field, t)).collect()

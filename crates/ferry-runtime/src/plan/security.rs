@@ -22,7 +22,7 @@ fn absolute(field: &str, path: &str) -> Result<std::ffi::CString, PlanError> {
 }
 
 /// set_mempolicy(2)'s modes, by their numbers in linux/mempolicy.h.
-const MODES: [&str; 7] = [
+pub(crate) const MODES: [&str; 7] = [
     "MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED_MANY",
     "MPOL_WEIGHTED_INTERLEAVE",
 ];
