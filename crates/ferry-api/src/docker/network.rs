@@ -204,7 +204,7 @@ pub struct NetworkStatus {
 }
 
 /// A network's inspection.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetworkInspect {
     /// What the list says too.
     #[serde(flatten)]

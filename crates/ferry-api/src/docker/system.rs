@@ -250,7 +250,7 @@ pub struct LegacyDiskUsage {
 }
 
 /// `GET /system/df`.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[allow(missing_docs)]
 pub struct DiskUsage {
