@@ -23,7 +23,10 @@ fn options(call: &Call) -> AttachOptions {
 pub async fn attach(mut call: Call) -> Result<Answer> {
     let options = options(&call);
     match call.engine().containers().attach(call.var("id"), options).await {
-        Ok(attached) => Ok(hijack::attach(&mut call, attached)),
+        Ok(attached) => {
+            let kind = hijack::content_type(&call, attached.tty);
+            Ok(hijack::attach(call.upgrade.take(), kind, attached))
+        }
         Err(e) => {
             let error = ApiError::from(e);
             let mut answer = Answer::new(full(format!("{}\r\n", error.message)));

@@ -3,6 +3,7 @@
 use super::answer::{Answer, empty, json, ok};
 use super::error::{ApiError, Result};
 use super::extract::Call;
+use super::stream::frame;
 use super::{compat, convert, hijack};
 use base64::Engine as _;
 use ferry_api::docker::IdResponse;
@@ -64,13 +65,27 @@ pub async fn start(mut call: Call) -> Result<Answer> {
         tty,
         console_size: size(console_size),
     };
-    match call.engine().execs().start(&id, options).await {
-        Ok(Some(stream)) => Ok(hijack::attach(&mut call, stream)),
-        Ok(None) if detach => Ok(empty(StatusCode::OK)),
-        Ok(None) => Ok(hijack::say(&mut call, tty, "")),
-        Err(e) if detach => Err(e.into()),
-        Err(e) => Ok(hijack::say(&mut call, tty, &format!("{e}\r\n"))),
+    let said = match call.engine().execs().start(&id, options).await {
+        Ok(Some(stream)) => {
+            let kind = hijack::content_type(&call, stream.tty);
+            return Ok(hijack::attach(call.upgrade.take(), kind, stream));
+        }
+        Ok(None) if detach => return Ok(empty(StatusCode::OK)),
+        Err(e) if detach => return Err(e.into()),
+        Ok(None) => String::new(),
+        Err(e) => format!("{e}\r\n"),
+    };
+    let mut bytes = Vec::new();
+    if tty {
+        bytes.extend(said.into_bytes());
+    } else if !said.is_empty() {
+        frame(1, said.as_bytes(), &mut bytes);
     }
+    Ok(hijack::say(
+        call.upgrade.take(),
+        hijack::content_type(&call, tty),
+        bytes,
+    ))
 }
 
 /// `POST /exec/{id}/resize`.

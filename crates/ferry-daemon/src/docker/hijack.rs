@@ -36,9 +36,8 @@ pub fn content_type(call: &Call, tty: bool) -> &'static str {
 }
 
 /// Answers and hands the connection to an attached stream.
-pub fn attach(call: &mut Call, attached: AttachStream) -> Answer {
-    let kind = content_type(call, attached.tty);
-    match call.upgrade.take() {
+pub fn attach(upgrade: Option<OnUpgrade>, kind: &'static str, attached: AttachStream) -> Answer {
+    match upgrade {
         Some(upgrade) => {
             run(upgrade, move |connection| async move {
                 let (read, write) = tokio::io::split(connection);
@@ -61,15 +60,9 @@ pub fn attach(call: &mut Call, attached: AttachStream) -> Answer {
     }
 }
 
-/// Answers as if attached, says `text` and ends: how a failed exec start is told.
-pub fn say(call: &mut Call, tty: bool, text: &str) -> Answer {
-    let mut bytes = Vec::new();
-    if tty {
-        bytes.extend(text.as_bytes());
-    } else {
-        super::stream::frame(1, text.as_bytes(), &mut bytes);
-    }
-    match call.upgrade.take() {
+/// Answers as if attached, sends `bytes` and ends: how a failed exec start is told.
+pub fn say(upgrade: Option<OnUpgrade>, kind: &'static str, bytes: Vec<u8>) -> Answer {
+    match upgrade {
         Some(upgrade) => {
             run(upgrade, move |mut connection: Upgraded| async move {
                 let written = connection.write_all(&bytes).await;
@@ -77,7 +70,7 @@ pub fn say(call: &mut Call, tty: bool, text: &str) -> Answer {
                     tracing::debug!(error = %e, "telling why an exec did not start");
                 }
             });
-            switching(content_type(call, tty))
+            switching(kind)
         }
         None => {
             let mut answer = Answer::new(full(bytes));
@@ -129,4 +122,117 @@ fn body(far: DuplexStream) -> Answer {
         }
     });
     stream(RAW, pieces)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use ferry_engine::containers::attach::DetachKeys;
+    use hyper::service::service_fn;
+    use std::convert::Infallible;
+    use std::sync::{Arc, Mutex};
+    use tokio::io::AsyncBufReadExt;
+    use tokio::io::BufReader;
+    use tokio::net::UnixStream;
+
+    /// A server of one connection that attaches every request to `container`, and the client's end.
+    fn serve(container: UnixStream) -> UnixStream {
+        let (client, server) = UnixStream::pair().unwrap();
+        let attached = AttachStream {
+            tty: false,
+            socket: container,
+            replay: None,
+            detach: DetachKeys::default(),
+        };
+        let attached = Arc::new(Mutex::new(Some(attached)));
+        let service = service_fn(move |mut request: hyper::Request<hyper::body::Incoming>| {
+            let attached = attached.lock().unwrap().take();
+            async move {
+                let asks = request.headers().contains_key(UPGRADE);
+                let upgrade = asks.then(|| hyper::upgrade::on(&mut request));
+                Ok::<_, Infallible>(match attached {
+                    Some(attached) => attach(upgrade, MULTIPLEXED, attached),
+                    None => say(upgrade, RAW, b"has already run\r\n".to_vec()),
+                })
+            }
+        });
+        tokio::spawn(async move {
+            let http = hyper::server::conn::http1::Builder::new();
+            http.serve_connection(TokioIo::new(server), service)
+                .with_upgrades()
+                .await
+                .unwrap();
+        });
+        client
+    }
+
+    async fn head(client: &mut BufReader<UnixStream>) -> Vec<String> {
+        let mut lines = Vec::new();
+        loop {
+            let mut line = String::new();
+            client.read_line(&mut line).await.unwrap();
+            if line.trim().is_empty() {
+                return lines;
+            }
+            lines.push(line.trim().to_ascii_lowercase());
+        }
+    }
+
+    #[tokio::test]
+    async fn each_direction_closes_on_its_own() {
+        let (container, mut shim) = UnixStream::pair().unwrap();
+        let mut client = BufReader::new(serve(container));
+        let request = b"POST /attach HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\nearly";
+        client.get_mut().write_all(request).await.unwrap();
+        let head = head(&mut client).await;
+        assert_eq!(head[0], "http/1.1 101 upgraded");
+        assert!(
+            head.contains(&"upgrade: tcp".to_owned()) && head.contains(&"connection: upgrade".to_owned())
+        );
+        assert!(head.contains(&format!("content-type: {MULTIPLEXED}")), "{head:?}");
+        client.get_mut().write_all(b" input").await.unwrap();
+        client.get_mut().shutdown().await.unwrap();
+        let mut input = Vec::new();
+        shim.read_to_end(&mut input).await.unwrap();
+        assert_eq!(input, b"early input");
+        shim.write_all(b"late output").await.unwrap();
+        drop(shim);
+        let mut output = Vec::new();
+        client.read_to_end(&mut output).await.unwrap();
+        assert_eq!(output, b"late output");
+    }
+
+    #[tokio::test]
+    async fn without_upgrade_the_output_is_a_body() {
+        let (container, mut shim) = UnixStream::pair().unwrap();
+        let mut client = BufReader::new(serve(container));
+        let request = b"POST /attach HTTP/1.1\r\nHost: d\r\nConnection: close\r\nContent-Length: 0\r\n\r\n";
+        client.get_mut().write_all(request).await.unwrap();
+        let head = head(&mut client).await;
+        assert_eq!(head[0], "http/1.1 200 ok");
+        assert!(head.contains(&format!("content-type: {RAW}")), "{head:?}");
+        shim.write_all(b"output").await.unwrap();
+        drop(shim);
+        let mut body = String::new();
+        client.read_to_string(&mut body).await.unwrap();
+        assert!(body.contains("output") && body.ends_with("0\r\n\r\n"), "{body:?}");
+    }
+
+    #[tokio::test]
+    async fn a_failure_is_told_in_the_stream() {
+        let (container, shim) = UnixStream::pair().unwrap();
+        drop(shim);
+        let mut client = BufReader::new(serve(container));
+        let plain = b"POST /a HTTP/1.1\r\nHost: d\r\nContent-Length: 0\r\n\r\n";
+        client.get_mut().write_all(plain).await.unwrap();
+        head(&mut client).await;
+        let mut end = [0; 5];
+        client.read_exact(&mut end).await.unwrap();
+        let upgrade = b"POST /a HTTP/1.1\r\nHost: d\r\nConnection: Upgrade\r\nUpgrade: tcp\r\nContent-Length: 0\r\n\r\n";
+        client.get_mut().write_all(upgrade).await.unwrap();
+        assert_eq!(head(&mut client).await[0], "http/1.1 101 upgraded");
+        let mut told = String::new();
+        client.read_to_string(&mut told).await.unwrap();
+        assert_eq!(told, "has already run\r\n");
+    }
 }
