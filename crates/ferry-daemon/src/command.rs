@@ -115,9 +115,6 @@ fn level(settings: &Settings) -> LevelFilter {
 }
 
 fn start_log(settings: &Settings) -> Result<LogHandle, String> {
-    if settings.log_json {
-        return Err("--log-format json is not supported yet: use text".into());
-    }
     let (filter, handle) = reload::Layer::new(level(settings));
     let lines = tracing_subscriber::fmt::layer()
         .with_writer(io::stderr)

@@ -214,6 +214,12 @@ fn unix(path: &Path, group: Option<u32>) -> io::Result<UnixListener> {
     if let Some(parent) = path.parent() {
         make_directory(parent, group)?;
     }
+    if std::os::unix::net::UnixStream::connect(path).is_ok() {
+        return Err(io::Error::new(
+            io::ErrorKind::AddrInUse,
+            "another engine answers there; stop it, or listen elsewhere with -H",
+        ));
+    }
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
     let beside = PathBuf::from(beside);
@@ -347,5 +353,25 @@ where
     };
     if let Err(e) = ended {
         tracing::trace!(error = %e, "a connection ended");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[tokio::test]
+    async fn a_dead_socket_is_replaced_and_a_live_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("run/ferry.sock");
+        let first = unix(&path, None).unwrap();
+        let mode = |p: &Path| std::fs::metadata(p).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(&path), mode(path.parent().unwrap())), (0o660, 0o700));
+        assert_eq!(unix(&path, None).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        drop(first);
+        let _second = unix(&path, None).unwrap();
+        assert!(std::os::unix::net::UnixStream::connect(&path).is_ok());
+        assert_eq!(std::fs::read_dir(path.parent().unwrap()).unwrap().count(), 1);
     }
 }

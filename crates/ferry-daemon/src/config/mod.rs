@@ -79,7 +79,6 @@ pub struct Settings {
     pub group: String,
     pub debug: bool,
     pub log_level: String,
-    pub log_json: bool,
     pub bip: Option<ipnet::IpNet>,
     pub fixed_cidr: Option<ipnet::IpNet>,
     pub fixed_cidr_v6: Option<ipnet::IpNet>,
@@ -123,7 +122,6 @@ impl Default for Settings {
             group: String::new(),
             debug: false,
             log_level: "info".into(),
-            log_json: false,
             bip: None,
             fixed_cidr: None,
             fixed_cidr_v6: None,
@@ -299,7 +297,7 @@ impl Settings {
     pub fn engine(&self) -> Config {
         #[rustfmt::skip]
         let Self {
-            data_root, exec_root, pidfile: _, hosts, group: _, debug, log_level: _, log_json: _, bip,
+            data_root, exec_root, pidfile: _, hosts, group: _, debug, log_level: _, bip,
             fixed_cidr, fixed_cidr_v6, ipv6, mtu, icc, ip_masq, ip, address_pools, dns, dns_search,
             dns_options, insecure_registries, registry_mirrors, log_driver, log_opts, shm_size, ulimits,
             init, cgroup_parent, ipc_mode, cgroupns_mode, labels, shutdown_timeout, tls: _, tls_verify: _,

@@ -114,7 +114,7 @@ pub const OPTIONS: &[Opt] = options! {
     List "label" "labels" "Labels of the engine (key=value)" => |s, t| s.labels.push(t.into());
     Bool "live-restore" "live-restore" "Containers outlive the engine; always on" => |_s, t| only_true(t)?;
     Text "log-driver" "log-driver" "Where containers' output goes: json-file, none" => |s, t| s.log_driver = t.into();
-    Text "log-format" "log-format" "Format of the engine's log: text or json" => |s, t| s.log_json = values::word(t, &["text", "json"])? == "json";
+    Text "log-format" "log-format" "Format of the engine's log: text alone" => |_s, t| { values::word(t, &["", "text"])?; };
     Text "log-level" / 'l' "log-level" "How much the engine logs: debug, info, warn, error" => |s, t| s.log_level = t.into();
     Map "log-opt" "log-opts" "Options of the log driver (key=value)" => |s, t| { let (k, v) = values::pair(t)?; s.log_opts.insert(k, v); };
     Number "mtu" "mtu" "MTU of the default bridge" => |s, t| s.mtu = Some(mtu(t)?).filter(|n| *n != 0);
