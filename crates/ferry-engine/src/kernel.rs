@@ -55,6 +55,9 @@ pub trait Kernel: Send + Sync + 'static {
     /// Freezes or thaws, and waits until it is so.
     fn cgroup_freeze(&self, path: &str, frozen: bool) -> io::Result<()>;
 
+    /// Whether it is frozen.
+    fn cgroup_frozen(&self, path: &str) -> io::Result<bool>;
+
     /// Every process in it and below.
     fn cgroup_pids(&self, path: &str) -> io::Result<Vec<i32>>;
 

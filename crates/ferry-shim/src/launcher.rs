@@ -4,7 +4,7 @@
 //! with the fork. It keeps no state: when the engine's end of the control socket closes it ends, and its children go on.
 
 use crate::host::Host;
-use crate::{mounts, process, shim};
+use crate::{mounts, process, netd, shim};
 use ferry_shim_proto::{FromLauncher, ToLauncher, VERSION, transport};
 use ferry_sys::{clone, exec, fork};
 use rustix::process::Signal;
@@ -61,7 +61,17 @@ fn obey(host: &Host, frame: ToLauncher, fds: Vec<OwnedFd>) -> (u64, Result<i32, 
             let needed = 2 + usize::from(attached);
             (token, forked(host, fds, needed, |fds| shim::exec_monitor(host, fds, attached)))
         }
-        ToLauncher::Netd { token, .. } => (token, Err("netd is not part of this build".into())),
+        ToLauncher::Netd { token, socket } => (token, forked(host, fds, 1, |fds| serve_ports(fds, &socket))),
+    }
+}
+
+/// netd: ends by itself when it holds nothing and nobody is connected.
+fn serve_ports(fds: Vec<OwnedFd>, socket: &Path) -> i32 {
+    // A name is for people; netd works without.
+    let _ = rustix::thread::set_name(c"ferry-netd");
+    match fds.into_iter().next().map(|control| netd::run(control, socket)) {
+        Some(Ok(())) => 0,
+        _ => 1,
     }
 }
 

@@ -130,6 +130,10 @@ impl Kernel for HostKernel {
         if frozen { group.freeze() } else { group.thaw() }.map_err(io::Error::other)
     }
 
+    fn cgroup_frozen(&self, path: &str) -> io::Result<bool> {
+        self.group(path)?.frozen().map_err(io::Error::other)
+    }
+
     fn cgroup_pids(&self, path: &str) -> io::Result<Vec<i32>> {
         Ok(self.group(path)?.pids())
     }

@@ -80,7 +80,7 @@ impl Images {
         };
         let mut documents = vec![top.bytes.clone()];
         let manifest = match parse(&top.bytes, &top.media_type)? {
-            Document::Manifest(manifest) => manifest,
+            Document::Manifest(manifest) => *manifest,
             Document::Index(index) => {
                 let chosen = choose(&index, wanted, &reference)?;
                 let inner = repository.manifest(&chosen.digest.to_string()).await.map_err(|e| named(e, &reference))?;
@@ -88,7 +88,7 @@ impl Images {
                     return Err(Error::invalid(format!("{}: an index in an index is not supported", reference.familiar())));
                 };
                 documents.push(inner.bytes);
-                manifest
+                *manifest
             }
         };
         check_layers(&manifest, &reference)?;

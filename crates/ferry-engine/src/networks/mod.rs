@@ -18,7 +18,7 @@ use crate::filters::Filters;
 use crate::supervisor::netd::Netd;
 use crate::{Config, Error, Events, Kind, Result, blocking};
 use ferry_net::rules::Firewall;
-use ferry_net::{Driver, NetworkConfig};
+use ferry_net::NetworkConfig;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};

@@ -16,6 +16,11 @@ use std::time::SystemTime;
 use tokio::sync::Semaphore;
 
 impl Networks {
+    /// Puts the rules back where somebody took them away; tells whether they were. Blocks shortly.
+    pub(crate) fn repair_rules(&self) -> Result<bool> {
+        self.shared.repair_rules()
+    }
+
     /// Loads what is stored; touches nothing of the kernel yet. Blocks shortly.
     pub(crate) fn load(
         config: Arc<Config>,

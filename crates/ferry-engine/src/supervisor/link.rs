@@ -26,7 +26,10 @@ impl<Out, In> Clone for Link<Out, In> {
 impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
     /// Takes an end over; has to be called within the runtime.
     pub(crate) fn new(socket: OwnedFd) -> io::Result<Self> {
-        Ok(Self { socket: Arc::new(AsyncFd::new(socket)?), frames: PhantomData })
+        // The unsound part of `new` is a descriptor that its owner closes early; an `OwnedFd` that is moved in cannot be.
+        #[allow(deprecated)]
+        let socket = AsyncFd::new(socket)?;
+        Ok(Self { socket: Arc::new(socket), frames: PhantomData })
     }
 
     /// Sends one frame; waits only where the other side is far behind.

@@ -347,7 +347,7 @@ pub(super) fn delete(context: &Context, flags: Flags) -> Outcome {
         Err(failure) => return Err(failure),
     };
     let status = record.status(&place);
-    if status == Status::Running && !force || status == Status::Paused && !force {
+    if !force && matches!(status, Status::Running | Status::Paused) {
         return Err(Failure::new(format!(
             "cannot delete container {id} that is not stopped: {}",
             status.name()

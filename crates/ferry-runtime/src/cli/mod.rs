@@ -137,7 +137,7 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
 fn help() -> String {
     let mut text = String::from("Usage: ferry runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND\n\nCommands:\n");
     for verb in VERBS {
-        text.push_str(&format!("  {} {}", verb.name, verb.usage).trim_end().to_owned());
+        text.push_str(format!("  {} {}", verb.name, verb.usage).trim_end());
         for flag in verb.flags {
             text.push_str(&format!(" [--{}{}]", flag.name, if flag.takes_value { " VALUE" } else { "" }));
         }

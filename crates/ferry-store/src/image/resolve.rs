@@ -73,7 +73,7 @@ pub(crate) fn resolve(content: &Content, target: &Digest, platform: &Platform) -
     let mut media_type = String::new();
     for _ in 0..=MAX_NESTING {
         match document(content, &digest, &media_type)? {
-            Document::Manifest(manifest) => return image(content, index, digest, manifest),
+            Document::Manifest(manifest) => return image(content, index, digest, *manifest),
             Document::Index(list) => {
                 let next = choose(&list, platform).ok_or_else(|| no_platform(target, platform, &list))?;
                 index.get_or_insert(digest);
