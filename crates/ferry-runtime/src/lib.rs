@@ -10,6 +10,7 @@ pub mod cli;
 pub mod exec;
 pub mod hooks;
 pub mod host;
+pub mod init;
 pub mod launch;
 pub mod plan;
 pub mod sealed;

@@ -223,3 +223,23 @@ pub fn signal_fd(mask: u64) -> Result<std::os::fd::OwnedFd, Errno> {
     // SAFETY: the kernel has just made it for us.
     Ok(unsafe { std::os::fd::OwnedFd::from_raw_fd(number as i32) })
 }
+
+/// Spawns `command` with `blocked` as its mask of blocked signals, in a process group of its own that is the
+/// foreground group of the terminal on standard input, if there is one.
+pub fn spawn_foreground(command: &mut std::process::Command, blocked: u64) -> std::io::Result<std::process::Child> {
+    use std::os::unix::process::CommandExt;
+    // SAFETY: the closure makes system calls only and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            rustix::process::setpgid(None, None)?;
+            // tcsetpgrp from a background group raises SIGTTOU, which is blocked still.
+            match rustix::termios::tcsetpgrp(rustix::stdio::stdin(), rustix::process::getpid()) {
+                Ok(()) | Err(Errno::NOTTY | Errno::NXIO | Errno::BADF | Errno::PERM) => {}
+                Err(errno) => return Err(errno.into()),
+            }
+            set_blocked(blocked)?;
+            Ok(())
+        });
+    }
+    command.spawn()
+}

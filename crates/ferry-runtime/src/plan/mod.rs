@@ -243,7 +243,11 @@ pub fn compile_exec(
 ) -> Result<Plan, PlanError> {
     let linux = spec.linux.clone().unwrap_or_default();
     let layout = namespaces::Layout::of(&linux, facts)?;
-    let mut steps = vec![];
+    let mut steps = Vec::new();
+    if process.terminal {
+        let size = process.console_size.as_ref().map(|s| (s.height, s.width));
+        steps.push(Step::Terminal(Terminal { size, console: false }));
+    }
     let mut warnings = Vec::new();
     process::steps(process, (&layout, facts), options, &mut steps, &mut warnings)?;
     if let Some(personality) = &linux.personality {
