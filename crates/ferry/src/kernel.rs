@@ -71,7 +71,7 @@ impl Kernel for HostKernel {
     fn mount_overlay(&self, overlay: &Overlay) -> io::Result<OwnedFd> {
         let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
         let lowers: Vec<String> = overlay.lowers.iter().map(|l| escape(l)).collect::<io::Result<_>>()?;
-        fsconfig_set_string(fs.as_fd(), "lowerdir", lowers.join(":"))?;
+        set_lowers(fs.as_fd(), &lowers)?;
         if let (Some(upper), Some(work)) = (&overlay.upper, &overlay.work) {
             fsconfig_set_string(fs.as_fd(), "upperdir", upper)?;
             fsconfig_set_string(fs.as_fd(), "workdir", work)?;
@@ -160,6 +160,17 @@ impl Kernel for HostKernel {
     fn host(&self) -> &HostInfo {
         &self.info
     }
+}
+
+/// One layer at a time where the kernel can (6.5): a string is 256 bytes at most.
+fn set_lowers(fs: std::os::fd::BorrowedFd<'_>, lowers: &[String]) -> io::Result<()> {
+    for (n, lower) in lowers.iter().enumerate() {
+        match fsconfig_set_string(fs, "lowerdir+", lower) {
+            Err(rustix::io::Errno::INVAL) if n == 0 => return Ok(fsconfig_set_string(fs, "lowerdir", lowers.join(":"))?),
+            other => other?,
+        }
+    }
+    Ok(())
 }
 
 /// Colons and backslashes separate lower directories.

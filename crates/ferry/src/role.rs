@@ -16,6 +16,8 @@ enum Role {
     Launcher,
     /// The OCI runtime's command line.
     Runtime,
+    /// Process 1 of a container that asked for an init.
+    Init,
     /// Detaches and starts an engine; started by the command line only.
     EngineStart,
     /// The program of the `hello` image.
@@ -31,6 +33,7 @@ fn choose(args: &[OsString]) -> (Role, usize) {
         ("docker", _) => (Role::Cli("docker"), 1),
         ("dockerd", _) => (Role::Daemon, 1),
         ("runc", _) => (Role::Runtime, 1),
+        ("docker-init", _) => (Role::Init, 1),
         (_, "daemon") => (Role::Daemon, 2),
         (_, "launcher") => (Role::Launcher, 2),
         (_, "runtime") => (Role::Runtime, 2),
@@ -47,6 +50,7 @@ pub(crate) fn run(args: Vec<OsString>) -> ExitCode {
     match role {
         Role::Passport => passport::main(),
         Role::EngineStart => autostart::starter(),
+        Role::Init => ferry_runtime::init::main(rest.collect()),
         Role::Runtime => ferry_runtime::cli::main(rest.collect()),
         Role::Launcher => engine::launcher(&rest.next().map(PathBuf::from).unwrap_or_default()),
         Role::Daemon => engine::daemon(rest),
@@ -74,6 +78,7 @@ mod tests {
             ("dockerd --debug", (Role::Daemon, 1)),
             ("docker daemon", (Role::Cli("docker"), 1)),
             ("runc run x", (Role::Runtime, 1)),
+            ("/sbin/docker-init -- sh", (Role::Init, 1)),
             ("ferry runtime run x", (Role::Runtime, 2)),
             ("/ferry passport", (Role::Passport, 2)),
             ("ferry engine-start", (Role::EngineStart, 2)),

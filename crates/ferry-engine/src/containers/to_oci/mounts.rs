@@ -21,6 +21,7 @@ fn defaults() -> Vec<Mount> {
         own("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
         own("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
         own("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        // Shows the queues of the ipc namespace that it is mounted in: the host's where that is shared.
         own("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
         own("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777"]),
     ]
@@ -58,9 +59,6 @@ fn adapt(inputs: &Inputs<'_>, mount: &mut Mount, writable_cgroups: bool) {
     match mount.destination.as_str() {
         "/dev/shm" if isolation.ipc == NamespaceMode::Host => {
             *mount = own("/dev/shm", "bind", "/dev/shm", &["rbind", "rprivate"]);
-        }
-        "/dev/mqueue" if isolation.ipc == NamespaceMode::Host => {
-            *mount = own("/dev/mqueue", "bind", "/dev/mqueue", &["rbind", "rprivate"]);
         }
         "/dev/shm" => mount.options.push(format!("size={}", inputs.spec.shm_size)),
         "/sys" if isolation.privileged => writable(mount),
