@@ -201,14 +201,34 @@ pub(crate) async fn changes(core: &Arc<Core>, key: &str) -> Result<Vec<Change>> 
             found => found?,
         };
         let change = |c: ferry_store::Change| Change { path: c.path.to_string_lossy().into_owned(), kind: c.kind.letter() };
-        Ok(found.into_iter().map(change).collect())
+        Ok(by_the_container(found.into_iter().map(change).collect()))
     })
     .await
+}
+
+/// Without what the runtime made for its own mounts: the targets of the three files, and their directory where nothing else changed there.
+fn by_the_container(mut changes: Vec<Change>) -> Vec<Change> {
+    const OWN: [&str; 3] = ["/etc/hostname", "/etc/hosts", "/etc/resolv.conf"];
+    let before = changes.len();
+    changes.retain(|c| c.kind != 'A' || !OWN.contains(&c.path.as_str()));
+    if changes.len() < before && !changes.iter().any(|c| c.path.starts_with("/etc/")) {
+        changes.retain(|c| c.path != "/etc");
+    }
+    changes
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn mount_targets_are_no_changes() {
+        let change = |kind, path: &str| Change { path: path.into(), kind };
+        let own = vec![change('C', "/etc"), change('A', "/etc/hosts"), change('A', "/x")];
+        assert_eq!(by_the_container(own), [change('A', "/x")]);
+        let edited = vec![change('C', "/etc"), change('A', "/etc/hosts"), change('C', "/etc/passwd")];
+        assert_eq!(by_the_container(edited).len(), 2);
+    }
 
     #[test]
     fn links_and_their_counters_are_read() {
