@@ -13,11 +13,15 @@ use std::io;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 
-/// The binary that this process runs, open (`O_PATH`) through a detached read-only clone of its mount.
+/// The binary that this process runs, open (`O_PATH`) through a detached read-only clone of its mount: the one that it runs from
+/// already, when there is one, since open_tree(2) clones no mount that lies in no namespace (EINVAL).
 ///
 /// # Errors
 /// EPERM without CAP_SYS_ADMIN in the mount namespace's user namespace.
 pub fn open() -> io::Result<OwnedFd> {
+    if is_sealed()? {
+        return Ok(executable()?);
+    }
     // The link is the kernel's own and names the file that runs, whatever its path has become since.
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, c"/proc/self/exe", flags)?;
@@ -28,8 +32,7 @@ pub fn open() -> io::Result<OwnedFd> {
 
 /// Whether this process runs from such a clone already: its file lies on a read-only mount, with no other name to write by.
 pub fn is_sealed() -> io::Result<bool> {
-    let executable =
-        rustix::fs::open(c"/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())?;
+    let executable = executable()?;
     let flags = rustix::fs::fstatvfs(&executable)?.f_flag;
     if !flags.contains(rustix::fs::StatVfsMountFlags::RDONLY) {
         return Ok(false);
@@ -41,6 +44,10 @@ pub fn is_sealed() -> io::Result<bool> {
     let id = format!("{} ", stat.stx_mnt_id);
     let mounts = std::fs::read_to_string("/proc/self/mountinfo")?;
     Ok(!mounts.lines().any(|line| line.starts_with(&id)))
+}
+
+fn executable() -> rustix::io::Result<OwnedFd> {
+    rustix::fs::open(c"/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
 }
 
 /// Executes the binary from its sealed place with these arguments (the first is its name) and the present environment.

@@ -3,8 +3,9 @@
 use crate::filters::Filters;
 use ferry_runtime::HostFacts;
 use ferry_runtime::cgroup::{Group, Layout};
+use ferry_runtime::sealed;
 use std::io;
-use std::os::fd::BorrowedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Facts and compiled filters.
 #[derive(Debug)]
@@ -15,10 +16,13 @@ pub struct Host {
     pub layout: Option<Layout>,
     /// System call filters, compiled.
     pub filters: Filters,
+    /// The binary, where nobody can write to it: process 1 of containers that ask for an init.
+    pub init: io::Result<OwnedFd>,
 }
 
 impl Host {
     /// Asks the kernel, and compiles the filters. The second part are sentences about what is missing.
+    /// Comes before the mount namespace is changed: the binary is found in it.
     ///
     /// # Errors
     /// When the kernel cannot be asked.
@@ -36,7 +40,7 @@ impl Host {
             }
         };
         let filters = Filters::compile().map_err(io::Error::other)?;
-        Ok((Host { facts, layout, filters }, warnings))
+        Ok((Host { facts, layout, filters, init: sealed::open() }, warnings))
     }
 
     /// The cgroup of that path, when there is one.
@@ -49,6 +53,6 @@ impl Host {
 
     /// The descriptors that every child has to keep.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.layout.iter().flat_map(Layout::fds)
+        self.layout.iter().flat_map(Layout::fds).chain(self.init.iter().map(AsFd::as_fd))
     }
 }

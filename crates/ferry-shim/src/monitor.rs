@@ -355,10 +355,14 @@ impl<'a> Monitor<'a> {
 
     fn started(&mut self, at: u128) {
         self.state = ShimState::Running { pid: self.made.pid, started_at: at };
-        self.link.send(&FromShim::Started { pid: self.made.pid, at });
-        if self.role != Role::Container {
-            return;
+        if self.role == Role::Container {
+            self.record_start(at);
         }
+        // Told last: whoever knows finds the record.
+        self.link.send(&FromShim::Started { pid: self.made.pid, at });
+    }
+
+    fn record_start(&mut self, at: u128) {
         let own = process::own_pid();
         let record = ShimRecord {
             version: VERSION,

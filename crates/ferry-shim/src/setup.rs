@@ -15,7 +15,6 @@ use ferry_oci::runtime::{NamespaceKind, Seccomp};
 use ferry_runtime::cgroup::Group;
 use ferry_runtime::launch::{Channel, Created, Launch, LaunchError, Rootfs, Stdio, create};
 use ferry_runtime::plan::{self, Plan};
-use ferry_runtime::sealed;
 use ferry_shim_proto::{Failure, LaunchRequest, transport};
 use ferry_sys::seccomp::Instruction;
 use std::fmt::Display;
@@ -30,6 +29,7 @@ pub(crate) fn container(host: &Host, request: OwnedFd, binds: Vec<OwnedFd>, sock
     run(socket, |report| {
         let request = read(request)?;
         accept(&request, report)?;
+        look_for_root(&request.rootfs)?;
         let group = make_group(host, &request)?;
         let made = bring_up(host, request, binds, group.as_ref(), report);
         if made.is_err()
@@ -133,6 +133,16 @@ fn accept(request: &LaunchRequest<EndpointPlan>, report: &Reporter<'_>) -> Resul
     report.send(&Report::Accepted(accepted), &fds)
 }
 
+/// What is not there is named here; the new process has only numbers for it.
+fn look_for_root(rootfs: &ferry_shim_proto::Rootfs) -> Result<(), Failure> {
+    let path = match rootfs {
+        ferry_shim_proto::Rootfs::Directory(path) => path,
+        ferry_shim_proto::Rootfs::Overlay { upper, .. } => upper,
+    };
+    let found = rustix::fs::stat(path);
+    found.map(drop).map_err(|e| own(&format!("open the root file system {}", path.display()), e))
+}
+
 fn copy_of(log: &ferry_shim_proto::LogTarget) -> ferry_shim_proto::LogTarget {
     ferry_shim_proto::LogTarget { path: log.path.clone(), attrs: log.attrs.clone(), ..*log }
 }
@@ -163,7 +173,7 @@ fn bring_up(
     };
     let plan = plan::compile(&request.spec, &host.facts, &options).map_err(|e| own("plan the container", e))?;
     plan.warnings.iter().for_each(|warning| report.warn(warning.clone()));
-    let (created, mut ends) = launch(&request, &plan, binds, group, filter.as_ref().map(filters::Program::parts))?;
+    let (created, mut ends) = launch(host, &request, &plan, binds, group, filter.as_ref().map(filters::Program::parts))?;
     let mut created = attach(&request, created)?;
     if plan.program.terminal {
         ends = terminal(&mut created)?;
@@ -190,6 +200,7 @@ fn choose_filter<'h>(
 }
 
 fn launch(
+    host: &Host,
     request: &LaunchRequest<EndpointPlan>,
     plan: &Plan,
     binds: Vec<OwnedFd>,
@@ -210,7 +221,7 @@ fn launch(
             Stdio::Fds { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() }
         }
     };
-    let init = if request.init { Some(sealed::open().map_err(|e| own("open the init", e))?) } else { None };
+    let init = if request.init { Some(host.init.as_ref().map_err(|e| own("open the init", e))?) } else { None };
     let lowers = lowers(&request.rootfs);
     let created = create(Launch {
         id: &request.id,
@@ -222,7 +233,7 @@ fn launch(
         group,
         keep: &[],
         filter,
-        init: init.as_ref().map(AsFd::as_fd),
+        init: init.map(AsFd::as_fd),
         channel: Channel::private().map_err(|e| own("make the gate", e))?,
     });
     Ok((created.map_err(of_launch)?, ends))

@@ -3,7 +3,7 @@
 use crate::Test;
 use crate::rig::{Rig, entries};
 use ferry_shim_proto::{FromShim, ToShim};
-use rustix::mount::{MountFlags, mount};
+use rustix::mount::{MountFlags, UnmountFlags, mount, mount_remount, unmount};
 use std::path::PathBuf;
 
 pub const TESTS: &[Test] = &[
@@ -65,16 +65,20 @@ fn a_full_disk_holds_the_container_and_loses_nothing(rig: &mut Rig) {
         _ => None,
     });
     assert!(said.contains("the container waits") && said.contains("No space left"), "{said}");
-    rustix::mount::mount_remount(&disk, MountFlags::empty(), c"size=16m").ok();
-    rustix::mount::unmount(&disk, rustix::mount::UnmountFlags::empty()).ok();
-    // The launcher's namespace has its own copy of the mount, with the same super block: more room there is more room here.
+    std::thread::sleep(std::time::Duration::from_millis(300));
+    // The launcher's namespace has a copy of the mount, but the file system is the same.
+    mount_remount(&disk, MountFlags::empty(), c"size=16m").expect("more room");
     assert_eq!(container.finish(), 0);
+    let expected: Vec<_> = (1..=20_000).map(|n| ("stdout".to_owned(), format!("{n}\n"))).collect();
+    assert!(container.log() == expected, "{} entries", container.log().len());
+    unmount(&disk, UnmountFlags::empty()).expect("unmount");
 }
 
 fn a_full_disk_does_not_hold_a_non_blocking_log(rig: &mut Rig) {
     let mut request = rig.request(&["seq", "1", "20000"]);
     let log = request.log.as_mut().expect("log");
     log.path = small_disk(log).join("log");
+    let log_path = log.path.clone();
     (log.non_blocking, log.max_buffer) = (true, 4096);
     rig.replace_launcher();
     let mut container = rig.run(&request, true);
@@ -83,4 +87,5 @@ fn a_full_disk_does_not_hold_a_non_blocking_log(rig: &mut Rig) {
     assert_eq!(container.finish(), 0);
     let warnings = container.seen.iter().filter(|f| matches!(f, FromShim::Warning(_))).count();
     assert_eq!(warnings, 2, "once that it begins, once what is lost: {:?}", container.seen);
+    unmount(log_path.parent().expect("disk"), UnmountFlags::empty()).expect("unmount");
 }

@@ -26,40 +26,55 @@ const CAPABILITIES: [&str; 14] = [
 
 /// Runs a test in a world of its own and looks for what it left.
 pub fn in_a_world(name: &str, test: fn(&mut Rig)) {
+    remove_parents();
     let world = World::new().expect("a world");
     let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.enter(|| {
-        let before = Census::take(&["ferry-test-shim"], &NAMES);
+        let before = Census::take(&[&parent()], &NAMES);
         let mut rig = Rig::new();
         test(&mut rig);
         rig.end();
         let until = Instant::now() + Duration::from_secs(3);
         loop {
-            let left = before.leaked(&Census::take(&["ferry-test-shim"], &NAMES));
+            let mut left = before.leaked(&Census::take(&[&parent()], &NAMES));
+            left.retain(|l| is_ours(l));
             if left.is_empty() || Instant::now() > until {
                 return Ok(left);
             }
             std::thread::sleep(Duration::from_millis(20));
         }
     })));
-    // The parents of the containers' cgroups stay, as in production.
     remove_parents();
     let left = left.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).expect("the world");
-    let left: Vec<_> = left.into_iter().filter(|l| !l.ends_with("/ferry-test-shim")).collect();
     assert!(left.is_empty(), "{name} left behind: {left:?}");
+}
+
+/// The cgroup of this run: another may be going on beside it.
+pub fn parent() -> String {
+    format!("ferry-test-shim-{}", std::process::id())
+}
+
+/// The parents of the containers' cgroups stay, as in production; processes of another world are another run's.
+fn is_ours(left: &str) -> bool {
+    if let Some(process) = left.strip_prefix("process left behind: ") {
+        let pid = process.split(' ').next().unwrap_or_default();
+        let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+        return of(pid).is_some() && of(pid) == of("thread-self");
+    }
+    !left.ends_with(&parent())
 }
 
 /// Ends what a failed test left, so that the next one finds the place empty.
 fn remove_parents() {
     let layout = ferry_runtime::cgroup::Layout::detect().expect("cgroups");
-    if let Ok(group) = ferry_runtime::cgroup::Group::open(&layout, "/ferry-test-shim") {
+    if let Ok(group) = ferry_runtime::cgroup::Group::open(&layout, &parent()) {
         let _ = group.kill();
         let _ = group.remove();
     }
     let trees = std::fs::read_dir("/sys/fs/cgroup").expect("cgroups");
     for tree in trees.flatten() {
-        let _ = std::fs::remove_dir(tree.path().join("ferry-test-shim"));
+        let _ = std::fs::remove_dir(tree.path().join(parent()));
     }
-    let _ = std::fs::remove_dir("/sys/fs/cgroup/ferry-test-shim");
+    let _ = std::fs::remove_dir(Path::new("/sys/fs/cgroup").join(parent()));
 }
 
 /// The engine's part.
@@ -80,6 +95,8 @@ pub struct Container {
     pub shim_pid: i32,
     pub log: PathBuf,
     pub upper: PathBuf,
+    /// Where its exit is written.
+    pub record: PathBuf,
     /// Frames seen.
     pub seen: Vec<FromShim>,
 }
@@ -169,6 +186,7 @@ impl Rig {
             shim_pid,
             log: request.log.as_ref().map(|log| log.path.clone()).unwrap_or_default(),
             upper,
+            record: request.runtime_dir.join("exit.json"),
             seen: Vec::new(),
         }
     }
@@ -195,7 +213,7 @@ impl Rig {
             process,
             user: String::new(),
             groups: Vec::new(),
-            cgroup: format!("/ferry-test-shim/{}", container.id),
+            cgroup: format!("/{}/{}", parent(), container.id),
             seccomp: SeccompChoice::Default,
             profile: None,
             stdin: true,
@@ -222,6 +240,7 @@ impl Rig {
             shim_pid,
             log: PathBuf::new(),
             upper: PathBuf::new(),
+            record: request.runtime_dir.join(format!("execs/{}.json", request.id)),
             seen: Vec::new(),
         }
     }
@@ -237,7 +256,8 @@ impl Rig {
 
 fn launch_launcher(exec_root: &Path) -> (Child, OwnedFd) {
     let (control, theirs) = transport::pair().expect("pair");
-    let launcher = Command::new("/proc/self/exe")
+    // By its path: what `/proc/self/exe` leads to lies in the mount namespace that this world was made from.
+    let launcher = Command::new(std::env::current_exe().expect("own path"))
         .arg("launcher")
         .arg(exec_root)
         .stdin(Stdio::from(theirs))
@@ -310,9 +330,7 @@ impl Container {
     /// Waits for the exit, compares the record on disk, acknowledges, and waits for the shim's end. Returns the code.
     pub fn finish(&mut self) -> i32 {
         let record = self.exited();
-        let path = self.runtime_dir.join("exit.json");
-        let path = if path.exists() { path } else { self.runtime_dir.join(format!("execs/{}.json", self.id)) };
-        let written: ExitRecord = serde_json::from_slice(&std::fs::read(path).expect("record")).expect("record");
+        let written: ExitRecord = serde_json::from_slice(&std::fs::read(&self.record).expect("record")).expect("record");
         assert_eq!(written, record);
         self.acknowledge();
         record.code
@@ -332,11 +350,13 @@ impl Container {
         }
     }
 
-    /// Pid and start time of the first process.
+    /// Pid and start time of the first process, as the shim told.
     pub fn process(&self) -> (i32, u64) {
-        let record = std::fs::read(self.runtime_dir.join("shim.json")).expect("shim.json");
-        let record: ferry_shim_proto::ShimRecord = serde_json::from_slice(&record).expect("shim.json");
-        (record.pid, record.start_time)
+        let told = self.seen.iter().find_map(|frame| match frame {
+            FromShim::Created { pid, start_time } => Some((*pid, *start_time)),
+            _ => None,
+        });
+        told.expect("it was created")
     }
 
     pub fn kill(&self, signal: rustix::process::Signal) {
@@ -450,7 +470,7 @@ fn spec(id: &str, args: &[&str]) -> Spec {
             mount("/dev/shm", "tmpfs", &["nosuid", "noexec", "nodev", "mode=1777", "size=67108864"]),
         ],
         "linux": {
-            "cgroupsPath": format!("/ferry-test-shim/{id}"),
+            "cgroupsPath": format!("/{}/{id}", parent()),
             "namespaces": namespaces,
             "resources": {"devices": [{"allow": false, "access": "rwm"}]},
             "maskedPaths": ["/proc/kcore", "/proc/keys", "/sys/firmware"],

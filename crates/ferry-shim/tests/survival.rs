@@ -14,7 +14,8 @@ pub const TESTS: &[Test] = &[
 ];
 
 fn no_line_is_lost_when_launcher_and_engine_die(rig: &mut Rig) {
-    let script = "n=0; while [ $n -lt 300 ]; do echo line $n; n=$((n+1)); sleep 0.003; done; exit 5";
+    // Long enough that all still run when the new launcher has come, on a slow machine too.
+    let script = "n=0; while [ $n -lt 300 ]; do echo line $n; n=$((n+1)); sleep 0.005; done; exit 5";
     let mut containers: Vec<_> = (0..4)
         .map(|_| {
             let request = rig.request(&["sh", "-c", script]);
@@ -30,9 +31,13 @@ fn no_line_is_lost_when_launcher_and_engine_die(rig: &mut Rig) {
         container.link = transport::pair().expect("pair").0;
     }
     rig.replace_launcher();
-    for container in &mut containers {
+    // All are adopted before the first is read to its end, which is the others' end too.
+    let adopt = |container: &mut crate::rig::Container| {
         assert!(matches!(container.adopt(), ShimState::Running { .. }));
-        let mut stream = container.attach(false, true, true);
+        container.attach(false, true, true)
+    };
+    let streams: Vec<_> = containers.iter_mut().map(adopt).collect();
+    for mut stream in streams {
         let (out, _) = demultiplex(&crate::rig::read_all(&mut stream));
         assert!(out.ends_with("line 299\n"));
     }
@@ -85,6 +90,6 @@ fn a_container_does_not_outlive_a_killed_shim_unseen(rig: &mut Rig) {
     // What the engine does then: the cgroup is the handle that is left.
     container.kill(Signal::KILL);
     let layout = ferry_runtime::cgroup::Layout::detect().expect("cgroups");
-    let group = ferry_runtime::cgroup::Group::open(&layout, &format!("/ferry-test-shim/{}", container.id)).expect("group");
+    let group = ferry_runtime::cgroup::Group::open(&layout, &format!("/{}/{}", crate::rig::parent(), container.id)).expect("group");
     group.remove().expect("remove");
 }
