@@ -77,7 +77,11 @@ fn the_process_is_as_asked() -> Result<()> {
         "100\n200"
     );
     assert_eq!(
-        inside(&engine, &["--init"], "tr '\\0' ' ' </proc/1/cmdline | cut -d' ' -f1")?,
+        inside(
+            &engine,
+            &["--init"],
+            "tr '\\0' ' ' </proc/1/cmdline | cut -d' ' -f1"
+        )?,
         "/sbin/docker-init"
     );
     assert_eq!(
@@ -331,7 +335,9 @@ fn exec_joins_and_tells_its_code() -> Result<()> {
         return Ok(());
     };
     engine
-        .ferry(&["run", "-d", "--name", "ex", "-e", "A=1", "busybox", "sleep", "100"])?
+        .ferry(&[
+            "run", "-d", "--name", "ex", "-e", "A=1", "busybox", "sleep", "100",
+        ])?
         .ok()?;
     for run in [Engine::ferry, Engine::docker] {
         assert_eq!(

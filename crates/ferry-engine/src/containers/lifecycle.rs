@@ -37,7 +37,7 @@ pub(crate) async fn start(core: &Arc<Core>, container: &Arc<Container>) -> Resul
 /// Waits until no start is under way and the last run holds nothing any more.
 pub(crate) async fn settle(container: &Container) -> Result<()> {
     let mut progress = container.watch();
-    let settled = progress.wait_for(|p| !(p.held && !p.running()) && p.phase != Phase::Starting);
+    let settled = progress.wait_for(|p| (!p.held || p.running()) && p.phase != Phase::Starting);
     match tokio::time::timeout(HELD_TIMEOUT, settled).await {
         Ok(_) => Ok(()),
         Err(_) => Err(Error::new(
@@ -217,6 +217,12 @@ pub(crate) async fn release(core: Arc<Core>, container: Arc<Container>) {
     if let Some(run) = run {
         dismiss(&container.id, &run).await;
         core.networks.detach(&run.facts.network).await;
+        // The exit record goes with the runtime directory: the engine's own has to be on the disk before.
+        if !container.record().spec.auto_remove
+            && let Err(error) = core.db.flush().await
+        {
+            tracing::error!(container = container.id, %error, "its end may be forgotten if the engine is killed now");
+        }
         let (kernel, cgroup, dir) = (Arc::clone(&core.kernel), run.facts.cgroup.clone(), core.runtime_dir(&container.id));
         let cleaned = blocking::run("clean up after a container", move || -> Result<()> {
             kernel.cgroup_remove(&cgroup).map_err(|e| Error::internal(format!("removing cgroup {cgroup}"), e))?;
