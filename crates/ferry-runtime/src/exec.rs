@@ -9,7 +9,8 @@ use crate::apply::report::Fault;
 use crate::apply::wires::{Root, Sibling, Wires};
 use crate::cgroup::Group;
 use crate::launch::{
-    LaunchError, Numbers, Stdio, gaps, given_filter, plan_identity, plan_request, plan_strings, sentence, streams,
+    LaunchError, Numbers, Stdio, gaps, given_filter, plan_identity, plan_request, plan_strings, sentence,
+    streams,
 };
 use crate::plan::{Plan, flag};
 use ferry_sys::clone::{self, Forked};
@@ -54,7 +55,9 @@ pub struct Executed {
 /// What could not be done, in a sentence; nothing is left then.
 pub fn exec(request: ExecRequest<'_>) -> Result<Executed, LaunchError> {
     if clone::single_threaded() == Ok(false) {
-        return Err(LaunchError::other("the process that starts containers has more than one thread"));
+        return Err(LaunchError::other(
+            "the process that starts containers has more than one thread",
+        ));
     }
     let words = SharedWords::new().map_err(|e| LaunchError::io("map shared memory", e.into()))?;
     let into = request.group.and_then(Group::v2_dir);
@@ -65,9 +68,9 @@ pub fn exec(request: ExecRequest<'_>) -> Result<Executed, LaunchError> {
     };
     drop(held);
     // The preparing process sleeps until its sibling has exec'ed or ended; its own end says that there is news.
-    while let Err(Errno::INTR) =
-        rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
-    {}
+    while let Err(Errno::INTR) = rustix::process::waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED)
+    {
+    }
     finish(&request, &words, console)
 }
 
@@ -79,15 +82,21 @@ fn prepare<'a>(
     let plan = request.plan;
     let mut numbers = Numbers::new(request.keep.len());
     let joins = match request.group {
-        Some(group) if !placed => {
-            group.join_fds().iter().map(|f| numbers.number(f.as_raw_fd())).collect::<Result<_, _>>()?
-        }
+        Some(group) if !placed => group
+            .join_fds()
+            .iter()
+            .map(|f| numbers.number(f.as_raw_fd()))
+            .collect::<Result<_, _>>()?,
         _ => Vec::new(),
     };
     let kinds = plan.namespaces.iter().fold(0, |kinds, kind| kinds | flag(*kind));
     let target = numbers.number(request.target.as_raw_fd())?;
     let (stdio, console, far_console) = streams(&request.stdio, &mut numbers)?;
-    let keep = request.keep.iter().map(|k| numbers.number(*k)).collect::<Result<Vec<_>, _>>()?;
+    let keep = request
+        .keep
+        .iter()
+        .map(|k| numbers.number(*k))
+        .collect::<Result<Vec<_>, _>>()?;
     let (arguments, environment) = plan_strings(plan);
     let mut wires = Wires {
         plan,
@@ -135,7 +144,12 @@ fn finish(
             reap(process);
         }
         let fault = Fault { detail, errno };
-        return Err(sentence::failed(&request.plan.steps, &request.plan.program, step, fault));
+        return Err(sentence::failed(
+            &request.plan.steps,
+            &request.plan.program,
+            step,
+            fault,
+        ));
     }
     let Some(process) = process else {
         return Err(LaunchError::other(
@@ -153,11 +167,13 @@ fn finish(
         }
         None => None,
     };
-    Ok(Executed { pid: process.as_raw_nonzero().get(), pidfd, console })
+    Ok(Executed {
+        pid: process.as_raw_nonzero().get(),
+        pidfd,
+        console,
+    })
 }
 
 fn reap(process: Pid) {
-    while let Err(Errno::INTR) =
-        rustix::process::waitid(WaitId::Pid(process), WaitIdOptions::EXITED)
-    {}
+    while let Err(Errno::INTR) = rustix::process::waitid(WaitId::Pid(process), WaitIdOptions::EXITED) {}
 }

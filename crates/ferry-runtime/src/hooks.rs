@@ -40,11 +40,25 @@ pub enum HookError {
 impl fmt::Display for HookError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            HookError::Failed { timing, index, how, output } => {
+            HookError::Failed {
+                timing,
+                index,
+                how,
+                output,
+            } => {
                 write!(f, "error running {timing} hook #{index}: {how}")?;
-                if output.is_empty() { Ok(()) } else { write!(f, ", stderr: {output}") }
+                if output.is_empty() {
+                    Ok(())
+                } else {
+                    write!(f, ", stderr: {output}")
+                }
             }
-            HookError::Io { timing, index, path, source } => {
+            HookError::Io {
+                timing,
+                index,
+                path,
+                source,
+            } => {
                 write!(f, "error running {timing} hook #{index}: {path}: {source}")
             }
         }
@@ -87,10 +101,20 @@ fn run_each(
     inside: Option<BorrowedFd<'_>>,
 ) -> Result<(), HookError> {
     for (index, hook) in hooks.iter().enumerate() {
-        let wrap = |source| HookError::Io { timing, index, path: hook.path.clone(), source };
+        let wrap = |source| HookError::Io {
+            timing,
+            index,
+            path: hook.path.clone(),
+            source,
+        };
         let ended = one(hook, state, inside).map_err(wrap)?;
         if let Some((how, output)) = ended {
-            return Err(HookError::Failed { timing, index, how, output });
+            return Err(HookError::Failed {
+                timing,
+                index,
+                how,
+                output,
+            });
         }
     }
     Ok(())
@@ -99,11 +123,19 @@ fn run_each(
 /// None when it went well; else how it ended and what it said.
 fn one(hook: &Hook, state: &State, inside: Option<BorrowedFd<'_>>) -> io::Result<Option<(String, String)>> {
     if !hook.path.starts_with('/') {
-        return Err(io::Error::new(io::ErrorKind::InvalidInput, "the path of a hook is absolute"));
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "the path of a hook is absolute",
+        ));
     }
     let limit = match hook.timeout {
         Some(seconds) if seconds > 0 => Some(Duration::from_secs(seconds.unsigned_abs())),
-        Some(_) => return Err(io::Error::new(io::ErrorKind::InvalidInput, "a timeout is above zero")),
+        Some(_) => {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "a timeout is above zero",
+            ));
+        }
         None => None,
     };
     let mut command = Command::new(&hook.path);
@@ -115,7 +147,10 @@ fn one(hook: &Hook, state: &State, inside: Option<BorrowedFd<'_>>) -> io::Result
         let (name, value) = entry.split_once('=').unwrap_or((entry, ""));
         command.env(name, value);
     }
-    command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::piped());
+    command
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
     let mut child = match inside {
         None => command.spawn()?,
         Some(pidfd) => ferry_sys::process::spawn_inside(&mut command, pidfd, INSIDE)?,
@@ -165,7 +200,9 @@ fn wait(child: &mut Child, limit: Option<Duration>) -> io::Result<Option<(String
 /// The last of what the hook wrote to its standard error, without waiting for what it may have left behind.
 fn said(child: &mut Child) -> String {
     const MOST: usize = 4096;
-    let Some(errors) = child.stderr.take() else { return String::new() };
+    let Some(errors) = child.stderr.take() else {
+        return String::new();
+    };
     if rustix::io::ioctl_fionbio(&errors, true).is_err() {
         return String::new();
     }

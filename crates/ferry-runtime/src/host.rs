@@ -99,13 +99,20 @@ impl HostFacts {
 }
 
 pub(crate) fn version_of(release: &str) -> (u32, u32) {
-    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|n| n.parse().unwrap_or(0));
+    let mut numbers = release
+        .split(|c: char| !c.is_ascii_digit())
+        .map(|n| n.parse().unwrap_or(0));
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0))
 }
 
 fn security_modules() -> Vec<String> {
     let listed = std::fs::read_to_string("/sys/kernel/security/lsm").unwrap_or_default();
-    let mut modules: Vec<String> = listed.trim().split(',').filter(|m| !m.is_empty()).map(Into::into).collect();
+    let mut modules: Vec<String> = listed
+        .trim()
+        .split(',')
+        .filter(|m| !m.is_empty())
+        .map(Into::into)
+        .collect();
     // securityfs is often not mounted in containers; AppArmor's own switch is visible all the same.
     let enabled = std::fs::read_to_string("/sys/module/apparmor/parameters/enabled").unwrap_or_default();
     if modules.is_empty() && enabled.starts_with('Y') {

@@ -22,7 +22,9 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     let Some(program) = args.next() else {
         return complain("no program was given", 1);
     };
-    let mask = OWN.iter().fold(u64::MAX, |mask, signal| mask & !(1 << (signal - 1)));
+    let mask = OWN
+        .iter()
+        .fold(u64::MAX, |mask, signal| mask & !(1 << (signal - 1)));
     let held = process::set_blocked(mask).and_then(|before| Ok((before, process::signal_fd(mask)?)));
     let (before, signals) = match held {
         Ok(held) => held,
@@ -34,7 +36,11 @@ pub fn main(args: Vec<OsString>) -> ExitCode {
     match process::spawn_foreground(&mut command, before) {
         Ok(child) => reap(child.id(), &signals),
         Err(error) => {
-            let code = if error.kind() == io::ErrorKind::NotFound { 127 } else { 126 };
+            let code = if error.kind() == io::ErrorKind::NotFound {
+                127
+            } else {
+                126
+            };
             let name = program.to_string_lossy().into_owned();
             complain(&format!("exec {name} failed: {error}"), code)
         }
@@ -54,7 +60,9 @@ fn reap(program: u32, signals: &OwnedFd) -> ExitCode {
     loop {
         match wait(WaitOptions::NOHANG) {
             Ok(Some((pid, status))) if pid.as_raw_nonzero().get() == program => {
-                let code = status.exit_status().or(status.terminating_signal().map(|s| 128 + s));
+                let code = status
+                    .exit_status()
+                    .or(status.terminating_signal().map(|s| 128 + s));
                 return ExitCode::from(code.and_then(|c| u8::try_from(c).ok()).unwrap_or(255));
             }
             Ok(Some(_)) => continue,
@@ -72,7 +80,9 @@ fn pass(program: i32, signals: &OwnedFd) {
         return;
     }
     let mut record = [0u8; 128];
-    let Ok(128) = rustix::io::read(signals, &mut record) else { return };
+    let Ok(128) = rustix::io::read(signals, &mut record) else {
+        return;
+    };
     let signal = i32::from_ne_bytes([record[0], record[1], record[2], record[3]]);
     if signal == SIGCHLD {
         return;

@@ -25,7 +25,10 @@ pub fn open() -> io::Result<OwnedFd> {
     // The link is the kernel's own and names the file that runs, whatever its path has become since.
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     let tree = open_tree(CWD, c"/proc/self/exe", flags)?;
-    let read_only = MountAttr { set: attr::RDONLY, ..MountAttr::default() };
+    let read_only = MountAttr {
+        set: attr::RDONLY,
+        ..MountAttr::default()
+    };
     setattr(tree.as_fd(), &read_only, false)?;
     Ok(tree)
 }
@@ -47,7 +50,11 @@ pub fn is_sealed() -> io::Result<bool> {
 }
 
 fn executable() -> rustix::io::Result<OwnedFd> {
-    rustix::fs::open(c"/proc/self/exe", OFlags::PATH | OFlags::CLOEXEC, rustix::fs::Mode::empty())
+    rustix::fs::open(
+        c"/proc/self/exe",
+        OFlags::PATH | OFlags::CLOEXEC,
+        rustix::fs::Mode::empty(),
+    )
 }
 
 /// Executes the binary from its sealed place with these arguments (the first is its name) and the present environment.

@@ -58,7 +58,12 @@ pub struct Identity {
 impl Identity {
     /// One that [`resolve`] can fill without allocating.
     pub fn with_room() -> Identity {
-        Identity { uid: 0, gid: 0, groups: Vec::with_capacity(MAX_GROUPS), home: Vec::with_capacity(4096) }
+        Identity {
+            uid: 0,
+            gid: 0,
+            groups: Vec::with_capacity(MAX_GROUPS),
+            home: Vec::with_capacity(4096),
+        }
     }
 }
 
@@ -83,10 +88,16 @@ impl Refusal {
         let show = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         match self {
             Refusal::User => {
-                format!("unable to find user {}: no matching entries in passwd file", show(&request.user))
+                format!(
+                    "unable to find user {}: no matching entries in passwd file",
+                    show(&request.user)
+                )
             }
             Refusal::Group => {
-                format!("unable to find group {}: no matching entries in group file", show(&request.group))
+                format!(
+                    "unable to find group {}: no matching entries in group file",
+                    show(&request.group)
+                )
             }
             Refusal::Extra(index) => {
                 let name = request.extra.get(index).map_or_else(String::new, |g| show(g));
@@ -173,15 +184,14 @@ fn lines<const N: usize>(file: &[u8]) -> impl Iterator<Item = [&[u8]; N]> {
 }
 
 /// Resolves `request` against the contents of the files; absent files are empty ones. Does not allocate when `found` has room.
-pub fn resolve(
-    request: &Request,
-    passwd: &[u8],
-    group: &[u8],
-    found: &mut Identity,
-) -> Result<(), Refusal> {
+pub fn resolve(request: &Request, passwd: &[u8], group: &[u8], found: &mut Identity) -> Result<(), Refusal> {
     found.groups.clear();
     found.home.clear();
-    let wanted = if request.user.is_empty() { Argument::Number(0) } else { argument(&request.user)? };
+    let wanted = if request.user.is_empty() {
+        Argument::Number(0)
+    } else {
+        argument(&request.user)?
+    };
     let entry = lines::<7>(passwd).find(|[name, _, uid, gid, ..]| {
         number(gid).is_some()
             && match wanted {
@@ -239,9 +249,9 @@ fn push(found: &mut Identity, gid: u32) -> Result<(), Refusal> {
 fn group_id(text: &[u8], group: &[u8]) -> Result<Option<u32>, Refusal> {
     Ok(match argument(text)? {
         Argument::Number(value) => Some(value),
-        Argument::Name(wanted) => {
-            lines::<4>(group).find(|[name, ..]| *name == wanted).and_then(|[_, _, gid, _]| number(gid))
-        }
+        Argument::Name(wanted) => lines::<4>(group)
+            .find(|[name, ..]| *name == wanted)
+            .and_then(|[_, _, gid, _]| number(gid)),
     })
 }
 
@@ -249,11 +259,7 @@ fn group_id(text: &[u8], group: &[u8]) -> Result<Option<u32>, Refusal> {
 ///
 /// # Errors
 /// EINVAL when it is not a regular file, EFBIG when it is longer than the buffer.
-pub fn read_file<'b>(
-    root: BorrowedFd<'_>,
-    name: &CStr,
-    buffer: &'b mut [u8],
-) -> Result<&'b [u8], Errno> {
+pub fn read_file<'b>(root: BorrowedFd<'_>, name: &CStr, buffer: &'b mut [u8]) -> Result<&'b [u8], Errno> {
     let flags = OFlags::RDONLY | OFlags::NONBLOCK | OFlags::NOCTTY;
     let file = match path::open(root, name, flags) {
         Ok(file) => file,
@@ -306,10 +312,15 @@ pub fn lookup(root: BorrowedFd<'_>, user: &str, extra: &[String]) -> Result<Iden
     let request = Request::new(user, extra);
     let mut buffers = Buffers::new();
     let mut found = Identity::with_room();
-    buffers.resolve(root, &request, &mut found).map_err(|failure| match failure {
-        Failure::Refused(refusal) => LookupError::Refused(refusal, request.clone()),
-        Failure::Io(path, errno) => LookupError::Io { path, source: errno.into() },
-    })?;
+    buffers
+        .resolve(root, &request, &mut found)
+        .map_err(|failure| match failure {
+            Failure::Refused(refusal) => LookupError::Refused(refusal, request.clone()),
+            Failure::Io(path, errno) => LookupError::Io {
+                path,
+                source: errno.into(),
+            },
+        })?;
     Ok(found)
 }
 
@@ -327,7 +338,10 @@ pub(crate) enum Failure {
 
 impl Buffers {
     pub fn new() -> Buffers {
-        Buffers { passwd: vec![0; MAX_FILE + 1], group: vec![0; MAX_FILE + 1] }
+        Buffers {
+            passwd: vec![0; MAX_FILE + 1],
+            group: vec![0; MAX_FILE + 1],
+        }
     }
 
     /// Reads the files and resolves; allocates nothing.
@@ -349,12 +363,7 @@ impl Buffers {
     }
 
     /// `$HOME` of a numeric user alone.
-    pub fn home(
-        &mut self,
-        root: BorrowedFd<'_>,
-        uid: u32,
-        found: &mut Identity,
-    ) -> Result<(), Failure> {
+    pub fn home(&mut self, root: BorrowedFd<'_>, uid: u32, found: &mut Identity) -> Result<(), Failure> {
         let passwd = read_file(root, c"etc/passwd", &mut self.passwd)
             .map_err(|errno| Failure::Io("etc/passwd", errno))?;
         set_home(found, b"/");
@@ -383,7 +392,10 @@ mod tests {
     #[test]
     fn names_numbers_and_groups() {
         let bob = find("bob", &[]).unwrap();
-        assert_eq!((bob.uid, bob.gid, bob.groups.as_slice()), (1000, 100, &[100, 10, 29][..]));
+        assert_eq!(
+            (bob.uid, bob.gid, bob.groups.as_slice()),
+            (1000, 100, &[100, 10, 29][..])
+        );
         assert_eq!(bob.home, b"/home/bob");
         assert_eq!(find("1000", &[]).unwrap().uid, 1000, "a number is never a name");
         assert_eq!(find("bob:wheel", &["audio", "77"]).unwrap().groups, [10, 29, 77]);

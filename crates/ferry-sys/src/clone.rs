@@ -75,14 +75,21 @@ pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Forked,
     // SAFETY: `args` and `pidfd` outlive the call; without CLONE_VM the child has its own copy of the stack, so both
     // return paths are ordinary returns.
     let pid = check(unsafe {
-        libc::syscall(libc::SYS_clone3, (&raw mut args).cast::<libc::c_void>(), size_of::<CloneArgs>())
+        libc::syscall(
+            libc::SYS_clone3,
+            (&raw mut args).cast::<libc::c_void>(),
+            size_of::<CloneArgs>(),
+        )
     })?;
     if pid == 0 {
         return Ok(Forked::Child);
     }
     // SAFETY: the kernel has stored a new descriptor of ours there.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Forked::Parent { pid: pid as i32, pidfd })
+    Ok(Forked::Parent {
+        pid: pid as i32,
+        pidfd,
+    })
 }
 
 /// clone(2) of a sibling: the new process is the caller's parent's child, and the caller sleeps until it has exec'ed
@@ -96,10 +103,24 @@ pub fn clone_sibling(pid: &std::sync::atomic::AtomicI32, wait_for_exec: bool) ->
     // SAFETY: no CLONE_VM, so both processes return on their own stacks; `pid` is a live, aligned 32-bit cell.
     let returned = check(unsafe {
         #[cfg(target_arch = "x86_64")]
-        let r = libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0usize, pid.as_ptr(), 0usize, 0usize);
+        let r = libc::syscall(
+            libc::SYS_clone,
+            flags as libc::c_ulong,
+            0usize,
+            pid.as_ptr(),
+            0usize,
+            0usize,
+        );
         // Elsewhere tls comes before the child's tid; both are unused.
         #[cfg(not(target_arch = "x86_64"))]
-        let r = libc::syscall(libc::SYS_clone, flags as libc::c_ulong, 0usize, pid.as_ptr(), 0usize, 0usize);
+        let r = libc::syscall(
+            libc::SYS_clone,
+            flags as libc::c_ulong,
+            0usize,
+            pid.as_ptr(),
+            0usize,
+            0usize,
+        );
         r
     })?;
     Ok(returned == 0)

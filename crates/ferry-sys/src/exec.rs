@@ -18,7 +18,11 @@ impl Strings {
         let mut pointers = Vec::with_capacity(strings.len() + 2);
         pointers.extend(strings.iter().map(|s| s.as_ptr()));
         pointers.push(std::ptr::null());
-        Strings { owned: strings, pointers, late: Vec::with_capacity(late) }
+        Strings {
+            owned: strings,
+            pointers,
+            late: Vec::with_capacity(late),
+        }
     }
 
     /// Appends one string, the concatenation of `parts`, without allocating. False (and nothing done) when there is no
@@ -53,7 +57,12 @@ impl Strings {
 pub fn execve(path: &CStr, arguments: &Strings, environment: &Strings) -> Errno {
     // SAFETY: all three are NUL-terminated and NULL-terminated respectively and outlive the call.
     let returned = unsafe {
-        libc::syscall(libc::SYS_execve, path.as_ptr(), arguments.as_ptr(), environment.as_ptr())
+        libc::syscall(
+            libc::SYS_execve,
+            path.as_ptr(),
+            arguments.as_ptr(),
+            environment.as_ptr(),
+        )
     };
     crate::check(returned).err().unwrap_or(Errno::IO)
 }

@@ -2,7 +2,8 @@
 
 use crate::{Errno, check};
 use rustix::net::{
-    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage, SendFlags,
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, SendAncillaryBuffer, SendAncillaryMessage,
+    SendFlags,
 };
 use std::io::{IoSlice, IoSliceMut};
 use std::mem::MaybeUninit;
@@ -57,7 +58,9 @@ pub fn gaps(first: u32, keep: &mut [RawFd]) -> Vec<(u32, u32)> {
     let mut gaps = Vec::with_capacity(keep.len() + 1);
     let mut next = first;
     for &number in keep.iter() {
-        let Ok(number) = u32::try_from(number) else { continue };
+        let Ok(number) = u32::try_from(number) else {
+            continue;
+        };
         if number < next {
             continue;
         }
@@ -78,7 +81,13 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptor: BorrowedFd<'_>) ->
     if !ancillary.push(SendAncillaryMessage::ScmRights(&descriptors)) {
         return Err(Errno::NOBUFS);
     }
-    rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, SendFlags::NOSIGNAL).map(drop)
+    rustix::net::sendmsg(
+        socket,
+        &[IoSlice::new(bytes)],
+        &mut ancillary,
+        SendFlags::NOSIGNAL,
+    )
+    .map(drop)
 }
 
 /// Receives bytes, and one descriptor (close-on-exec) when one came with them.

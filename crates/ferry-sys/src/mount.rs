@@ -78,13 +78,7 @@ pub fn setattr_at(
 }
 
 /// mount(2), for the file systems and kernels where the fd-based calls cannot take what must be said: `data` may be a page.
-pub fn mount_old(
-    source: &CStr,
-    target: &CStr,
-    kind: &CStr,
-    flags: u64,
-    data: &CStr,
-) -> Result<(), Errno> {
+pub fn mount_old(source: &CStr, target: &CStr, kind: &CStr, flags: u64, data: &CStr) -> Result<(), Errno> {
     // SAFETY: all strings are NUL-terminated and outlive the call; the kernel copies them.
     check(unsafe {
         libc::syscall(

@@ -46,14 +46,21 @@ pub fn make_directory(root: BorrowedFd<'_>, path: &CStr, mode: Mode) -> Result<O
     let bytes = path.to_bytes();
     let mut start = 0;
     while start < bytes.len() {
-        let end = bytes[start..].iter().position(|b| *b == b'/').map_or(bytes.len(), |at| start + at);
+        let end = bytes[start..]
+            .iter()
+            .position(|b| *b == b'/')
+            .map_or(bytes.len(), |at| start + at);
         let component = &bytes[start..end];
         start = end + 1;
         if component.is_empty() || component == b"." {
             continue;
         }
         if !missing {
-            match open(root, terminated(&mut buffer, &bytes[..end])?, OFlags::PATH | OFlags::DIRECTORY) {
+            match open(
+                root,
+                terminated(&mut buffer, &bytes[..end])?,
+                OFlags::PATH | OFlags::DIRECTORY,
+            ) {
                 Ok(fd) => {
                     at = Some(fd);
                     continue;
@@ -98,21 +105,26 @@ pub fn make_file(root: BorrowedFd<'_>, path: &CStr, mode: Mode) -> Result<OwnedF
         Ok(_) | Err(Errno::EXIST) => {}
         Err(errno) => return Err(errno),
     }
-    rustix::fs::openat(&parent, name, OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC, Mode::empty())
+    rustix::fs::openat(
+        &parent,
+        name,
+        OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC,
+        Mode::empty(),
+    )
 }
 
 /// The directory that holds `path`, made where it is missing, and the last component.
-pub fn make_parent_of<'p>(
-    root: BorrowedFd<'_>,
-    path: &'p CStr,
-) -> Result<(OwnedFd, &'p CStr), Errno> {
+pub fn make_parent_of<'p>(root: BorrowedFd<'_>, path: &'p CStr) -> Result<(OwnedFd, &'p CStr), Errno> {
     let mut buffer = [0u8; BUFFER];
     Ok((make_parent(root, path, &mut buffer)?, last_component(path)))
 }
 
 fn make_parent(root: BorrowedFd<'_>, path: &CStr, buffer: &mut [u8; BUFFER]) -> Result<OwnedFd, Errno> {
     let bytes = path.to_bytes();
-    let parent = bytes.iter().rposition(|b| *b == b'/').map_or(&b"."[..], |at| &bytes[..at]);
+    let parent = bytes
+        .iter()
+        .rposition(|b| *b == b'/')
+        .map_or(&b"."[..], |at| &bytes[..at]);
     let parent = if parent.is_empty() { &b"."[..] } else { parent };
     make_directory(root, terminated(buffer, parent)?, Mode::from_raw_mode(0o755))
 }

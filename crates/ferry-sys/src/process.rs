@@ -12,7 +12,13 @@ pub fn reset_signals() -> Result<(), Errno> {
         let action = [0u64; 4];
         // SAFETY: `action` outlives the call and has at least the kernel's size; 8 is the size of its signal set.
         check(unsafe {
-            libc::syscall(libc::SYS_rt_sigaction, signal, action.as_ptr(), std::ptr::null::<u64>(), 8usize)
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                action.as_ptr(),
+                std::ptr::null::<u64>(),
+                8usize,
+            )
         })?;
     }
     set_blocked(0).map(drop)
@@ -23,7 +29,13 @@ pub fn set_blocked(mask: u64) -> Result<u64, Errno> {
     let mut old = 0u64;
     // SAFETY: both words outlive the call; 8 is their size.
     check(unsafe {
-        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, &raw mut old, 8usize)
+        libc::syscall(
+            libc::SYS_rt_sigprocmask,
+            libc::SIG_SETMASK,
+            &raw const mask,
+            &raw mut old,
+            8usize,
+        )
     })?;
     Ok(old)
 }
@@ -56,7 +68,10 @@ pub struct SchedAttr {
 
 /// sched_setattr(2) for the calling thread.
 pub fn sched_setattr(attributes: &SchedAttr) -> Result<(), Errno> {
-    let attributes = SchedAttr { size: size_of::<SchedAttr>() as u32, ..*attributes };
+    let attributes = SchedAttr {
+        size: size_of::<SchedAttr>() as u32,
+        ..*attributes
+    };
     // SAFETY: the struct has the kernel's layout and outlives the call.
     check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attributes, 0) }).map(drop)
 }
@@ -71,7 +86,11 @@ pub fn ioprio_set(class: u32, level: u32) -> Result<(), Errno> {
 /// set_mempolicy(2): `mode` with its flags, `nodes` as a bit mask.
 pub fn set_mempolicy(mode: u32, nodes: &[u64]) -> Result<(), Errno> {
     let bits = nodes.len() * 64 + usize::from(!nodes.is_empty());
-    let mask = if nodes.is_empty() { std::ptr::null() } else { nodes.as_ptr() };
+    let mask = if nodes.is_empty() {
+        std::ptr::null()
+    } else {
+        nodes.as_ptr()
+    };
     // SAFETY: the kernel reads `bits - 1` bits of the mask, which is that long.
     check(unsafe { libc::syscall(libc::SYS_set_mempolicy, mode, mask, bits) }).map(drop)
 }
@@ -111,7 +130,12 @@ pub fn has_bounding(capability: u32) -> Result<bool, Errno> {
 
 /// Raises a capability in the ambient set; it must be permitted and inheritable.
 pub fn raise_ambient(capability: u32) -> Result<(), Errno> {
-    prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE as u64, capability.into()).map(drop)
+    prctl(
+        libc::PR_CAP_AMBIENT,
+        libc::PR_CAP_AMBIENT_RAISE as u64,
+        capability.into(),
+    )
+    .map(drop)
 }
 
 /// Empties the ambient set.
@@ -145,8 +169,14 @@ pub fn capset(effective: u64, permitted: u64, inheritable: u64) -> Result<(), Er
     let header = [VERSION_3, 0];
     let low = |set: u64| set as u32;
     let high = |set: u64| (set >> 32) as u32;
-    let data =
-        [low(effective), low(permitted), low(inheritable), high(effective), high(permitted), high(inheritable)];
+    let data = [
+        low(effective),
+        low(permitted),
+        low(inheritable),
+        high(effective),
+        high(permitted),
+        high(inheritable),
+    ];
     // SAFETY: header and data have the kernel's layout for version 3 (two words, two times three words).
     check(unsafe { libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr()) }).map(drop)
 }
@@ -209,7 +239,13 @@ pub fn pidfd_signal(pidfd: std::os::fd::BorrowedFd<'_>, signal: i32) -> Result<(
     use std::os::fd::AsRawFd;
     // SAFETY: no memory is involved: the info pointer is null.
     check(unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, std::ptr::null::<u8>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            std::ptr::null::<u8>(),
+            0,
+        )
     })
     .map(drop)
 }
@@ -226,7 +262,10 @@ pub fn signal_fd(mask: u64) -> Result<std::os::fd::OwnedFd, Errno> {
 
 /// Spawns `command` with `blocked` as its mask of blocked signals, in a process group of its own that is the
 /// foreground group of the terminal on standard input, if there is one.
-pub fn spawn_foreground(command: &mut std::process::Command, blocked: u64) -> std::io::Result<std::process::Child> {
+pub fn spawn_foreground(
+    command: &mut std::process::Command,
+    blocked: u64,
+) -> std::io::Result<std::process::Child> {
     use std::os::unix::process::CommandExt;
     // SAFETY: the closure makes system calls only and allocates nothing.
     unsafe {

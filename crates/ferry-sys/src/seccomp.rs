@@ -33,7 +33,10 @@ struct Program {
 pub fn load(program: &[Instruction], flags: u32) -> Result<Option<OwnedFd>, Errno> {
     const SET_MODE_FILTER: libc::c_uint = 1;
     let length = u16::try_from(program.len()).map_err(|_| Errno::INVAL)?;
-    let program = Program { length, filter: program.as_ptr() };
+    let program = Program {
+        length,
+        filter: program.as_ptr(),
+    };
     // SAFETY: `program` has the layout of struct sock_fprog and outlives the call, as its instructions do.
     let returned =
         check(unsafe { libc::syscall(libc::SYS_seccomp, SET_MODE_FILTER, flags, &raw const program) })?;

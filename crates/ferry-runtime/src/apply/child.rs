@@ -79,7 +79,11 @@ fn begin(wires: &Wires<'_>, scene: &mut Scene) -> Done {
     }
     rustix::process::umask(Mode::empty());
     if let Some(sibling) = &wires.sibling {
-        scene.own_proc = Some(rustix::fs::open(c"/proc", OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?);
+        scene.own_proc = Some(rustix::fs::open(
+            c"/proc",
+            OFlags::PATH | OFlags::CLOEXEC,
+            Mode::empty(),
+        )?);
         if let Some((target, kinds)) = sibling.target {
             join_cgroups(wires)?;
             clone::setns(fd::borrow(target), kinds)?;
@@ -176,15 +180,22 @@ pub(crate) fn settle(wires: &mut Wires<'_>, scene: &mut Scene) -> Done {
         fd::place(from, number)?;
     }
     // What the scene holds is closed by number with the rest, so its owners must forget.
-    for held in [&mut scene.root, &mut scene.proc, &mut scene.own_proc, &mut scene.empty, &mut scene.terminal] {
+    for held in [
+        &mut scene.root,
+        &mut scene.proc,
+        &mut scene.own_proc,
+        &mut scene.empty,
+        &mut scene.terminal,
+    ] {
         std::mem::forget(held.take());
     }
-    let pid_ns = wires.sibling.as_ref().and_then(|s| s.pid_ns);
-    let mut last = [wires.report, wires.gate, wires.init, pid_ns].map(|n| n.unwrap_or(-1));
+    let mut last = [wires.report, wires.gate, wires.init].map(|n| n.unwrap_or(-1));
     last.sort_unstable();
     let mut next = 3 + wires.keep.len() as u32;
     for number in last {
-        let Ok(number) = u32::try_from(number) else { continue };
+        let Ok(number) = u32::try_from(number) else {
+            continue;
+        };
         if number < next {
             continue;
         }
@@ -196,15 +207,11 @@ pub(crate) fn settle(wires: &mut Wires<'_>, scene: &mut Scene) -> Done {
     Ok(fd::close_range(next, u32::MAX)?)
 }
 
-/// Enters the pid namespace and ends; the sibling goes on, a child of the same maker, with everything given up already.
+/// Ends; the sibling goes on in the pid namespace, a child of the same maker, with everything given up already.
 fn become_sibling(wires: &mut Wires<'_>) {
     let Some(sibling) = &wires.sibling else { return };
-    let entered = match (sibling.pid_ns, sibling.target) {
-        (Some(pid_ns), _) => clone::setns(fd::borrow(pid_ns), clone::NEWPID),
-        _ => Ok(()),
-    };
     let with_gate = wires.gate.is_some();
-    match entered.and_then(|()| clone::clone_sibling(sibling.pid, !with_gate)) {
+    match clone::clone_sibling(sibling.pid, !with_gate) {
         Ok(true) => {}
         Ok(false) => exit_now(0),
         Err(errno) => fail(wires, errno.into(), AT_LAST_CLONE),

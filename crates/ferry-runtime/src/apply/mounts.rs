@@ -33,11 +33,7 @@ fn create(
     finish(&context, attributes)
 }
 
-fn open_context(
-    kind: &CStr,
-    source: &CStr,
-    parameters: &[(CString, Option<CString>)],
-) -> Done<OwnedFd> {
+fn open_context(kind: &CStr, source: &CStr, parameters: &[(CString, Option<CString>)]) -> Done<OwnedFd> {
     let context = fsopen(kind, FsOpenFlags::FSOPEN_CLOEXEC).during(detail::CREATE)?;
     // Shown in mountinfo; file systems that have no use for it may refuse it, which costs nothing.
     match fsconfig_set_string(&context, c"source", source) {
@@ -67,7 +63,11 @@ fn clone_tree(from: BorrowedFd<'_>, recursive: bool) -> Result<OwnedFd, Errno> {
 
 fn tree_flags(recursive: bool) -> OpenTreeFlags {
     let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
-    if recursive { flags | OpenTreeFlags::AT_RECURSIVE } else { flags }
+    if recursive {
+        flags | OpenTreeFlags::AT_RECURSIVE
+    } else {
+        flags
+    }
 }
 
 /// The root's tree, attached where pivot_root can find it.
@@ -77,13 +77,20 @@ pub(crate) fn attach_root(wires: &Wires<'_>, scene: &mut Scene, private_parent: 
             let tree = open_tree(CWD, path.as_c_str(), tree_flags(true)).during(detail::SOURCE)?;
             (tree, path)
         }
-        Root::Tree(number, at) => {
-            (rustix::io::fcntl_dupfd_cloexec(fd::borrow(*number), 3).during(detail::SOURCE)?, at)
-        }
-        Root::Overlay { options, legacy: None, at } => {
-            (create(c"overlay", c"overlay", options, 0)?, at)
-        }
-        Root::Overlay { legacy: Some(data), at, .. } => {
+        Root::Tree(number, at) => (
+            rustix::io::fcntl_dupfd_cloexec(fd::borrow(*number), 3).during(detail::SOURCE)?,
+            at,
+        ),
+        Root::Overlay {
+            options,
+            legacy: None,
+            at,
+        } => (create(c"overlay", c"overlay", options, 0)?, at),
+        Root::Overlay {
+            legacy: Some(data),
+            at,
+            ..
+        } => {
             mount_old(c"overlay", at, c"overlay", 0, data).during(detail::CREATE)?;
             let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
             scene.root = Some(rustix::fs::open(at.as_c_str(), flags, Mode::empty())?);
@@ -107,7 +114,10 @@ pub(crate) fn attach_root(wires: &Wires<'_>, scene: &mut Scene, private_parent: 
 
 /// The mount that holds `path`: the longest prefix that is a mount's root.
 fn make_mount_private(path: &CStr) -> Result<(), Errno> {
-    let private = MountAttr { propagation: MS_PRIVATE, ..MountAttr::default() };
+    let private = MountAttr {
+        propagation: MS_PRIVATE,
+        ..MountAttr::default()
+    };
     let bytes = path.to_bytes();
     let mut buffer = [0u8; 4096];
     let mut end = bytes.len();
@@ -117,7 +127,11 @@ fn make_mount_private(path: &CStr) -> Result<(), Errno> {
         }
         buffer[..end].copy_from_slice(&bytes[..end]);
         buffer[end] = 0;
-        let prefix = if end == 0 { c"/" } else { CStr::from_bytes_until_nul(&buffer).unwrap_or(c"/") };
+        let prefix = if end == 0 {
+            c"/"
+        } else {
+            CStr::from_bytes_until_nul(&buffer).unwrap_or(c"/")
+        };
         match setattr_at(CWD, prefix, &private, false) {
             Err(Errno::INVAL) if end > 0 => {}
             other => return other,
@@ -171,7 +185,11 @@ pub(crate) fn file_system(mount: &FileSystem, scene: &mut Scene) -> Done {
     if kind == c"tmpfs" && !mount.parameters.iter().any(|(key, _)| key.as_c_str() == c"mode") {
         inherit_mode(&context, place.as_fd())?;
     }
-    let writable = if mount.copy_up { mount.attributes & !attr::RDONLY } else { mount.attributes };
+    let writable = if mount.copy_up {
+        mount.attributes & !attr::RDONLY
+    } else {
+        mount.attributes
+    };
     let made = finish(&context, writable)?;
     if mount.copy_up {
         super::copyup::copy(place.as_fd(), made.as_fd()).during(detail::COPY_UP)?;
@@ -185,7 +203,12 @@ pub(crate) fn file_system(mount: &FileSystem, scene: &mut Scene) -> Done {
 fn attach_proc(mount: &FileSystem, place: BorrowedFd<'_>, scene: &mut Scene) -> Done {
     let proc = scene.proc.as_ref().ok_or(Errno::BADF)?;
     let had = attr::NOSUID | attr::NODEV | attr::NOEXEC;
-    change(proc.as_fd(), mount.attributes & !had, had & !mount.attributes, false)?;
+    change(
+        proc.as_fd(),
+        mount.attributes & !had,
+        had & !mount.attributes,
+        false,
+    )?;
     attach(proc.as_fd(), place).during(detail::MOVE)?;
     scene.proc_is_detached = false;
     propagate(proc.as_fd(), mount.propagation)
@@ -195,8 +218,16 @@ fn change(mount: BorrowedFd<'_>, set: u64, clear: u64, recursive: bool) -> Done 
     if set == 0 && clear == 0 {
         return Ok(());
     }
-    let clear = if set & attr::ATIME != 0 { clear | attr::ATIME } else { clear };
-    let attributes = MountAttr { set, clear, ..MountAttr::default() };
+    let clear = if set & attr::ATIME != 0 {
+        clear | attr::ATIME
+    } else {
+        clear
+    };
+    let attributes = MountAttr {
+        set,
+        clear,
+        ..MountAttr::default()
+    };
     setattr(mount, &attributes, recursive).during(detail::ATTRIBUTES)
 }
 
@@ -204,7 +235,10 @@ fn propagate(mount: BorrowedFd<'_>, flags: u64) -> Done {
     if flags == 0 {
         return Ok(());
     }
-    let attributes = MountAttr { propagation: flags & !MS_REC, ..MountAttr::default() };
+    let attributes = MountAttr {
+        propagation: flags & !MS_REC,
+        ..MountAttr::default()
+    };
     setattr(mount, &attributes, flags & MS_REC != 0).during(detail::ATTRIBUTES)
 }
 
@@ -222,7 +256,10 @@ fn inherit_mode(context: &OwnedFd, place: BorrowedFd<'_>) -> Done {
 /// Only procfs itself, and what the plan allows, may be mounted in procfs, whatever symlinks led there.
 fn refuse_proc(place: BorrowedFd<'_>) -> Done {
     if rustix::fs::fstatfs(place)?.f_type as u64 == PROC_SUPER_MAGIC {
-        return Err(Fault { detail: detail::INSIDE_PROC, errno: Errno::PERM.raw_os_error() });
+        return Err(Fault {
+            detail: detail::INSIDE_PROC,
+            errno: Errno::PERM.raw_os_error(),
+        });
     }
     Ok(())
 }
@@ -332,7 +369,12 @@ pub(crate) fn mask(target: &CStr, scene: &mut Scene) -> Done {
 
 /// The null device, seen to be it on the descriptor that is used: the container's own, or else the host's.
 fn null_device(scene: &Scene) -> Done<OwnedFd> {
-    let own = path::open_with(scene.root()?, c"dev/null", OFlags::PATH, ResolveFlags::NO_SYMLINKS);
+    let own = path::open_with(
+        scene.root()?,
+        c"dev/null",
+        OFlags::PATH,
+        ResolveFlags::NO_SYMLINKS,
+    );
     if let Ok(own) = own
         && is_null(own.as_fd())
     {
@@ -343,7 +385,10 @@ fn null_device(scene: &Scene) -> Done<OwnedFd> {
     if is_null(host.as_fd()) {
         Ok(host)
     } else {
-        Err(Fault { detail: detail::NOT_A_DEVICE, errno: Errno::NODEV.raw_os_error() })
+        Err(Fault {
+            detail: detail::NOT_A_DEVICE,
+            errno: Errno::NODEV.raw_os_error(),
+        })
     }
 }
 

@@ -18,7 +18,8 @@ pub(crate) fn device(device: &Device, scene: &Scene) -> Done {
             OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC,
         )
         .during(detail::SOURCE)?;
-        let place = path::make_file(scene.root()?, &device.path, Mode::empty()).during(detail::DESTINATION)?;
+        let place =
+            path::make_file(scene.root()?, &device.path, Mode::empty()).during(detail::DESTINATION)?;
         return attach(tree.as_fd(), place.as_fd()).during(detail::MOVE);
     }
     let (parent, name) = path::make_parent_of(scene.root()?, &device.path).during(detail::DESTINATION)?;
@@ -34,8 +35,17 @@ pub(crate) fn device(device: &Device, scene: &Scene) -> Done {
         return Ok(());
     }
     let (uid, gid) = device.owner;
-    let owner = (Some(rustix::fs::Uid::from_raw(uid)), Some(rustix::fs::Gid::from_raw(gid)));
-    Ok(rustix::fs::chownat(&parent, name, owner.0, owner.1, AtFlags::SYMLINK_NOFOLLOW)?)
+    let owner = (
+        Some(rustix::fs::Uid::from_raw(uid)),
+        Some(rustix::fs::Gid::from_raw(gid)),
+    );
+    Ok(rustix::fs::chownat(
+        &parent,
+        name,
+        owner.0,
+        owner.1,
+        AtFlags::SYMLINK_NOFOLLOW,
+    )?)
 }
 
 /// Makes a symbolic link. One that exists stays as it is.
@@ -71,7 +81,11 @@ pub(crate) fn write_proc(proc: BorrowedFd<'_>, name: &CStr, value: &CStr) -> Res
 
 /// As [`write_proc`], beneath this process's own directory.
 pub(crate) fn write_own(scene: &Scene, name: &CStr, value: &CStr) -> Done {
-    let proc = scene.own_proc.as_ref().or(scene.proc.as_ref()).ok_or(Errno::BADF)?;
+    let proc = scene
+        .own_proc
+        .as_ref()
+        .or(scene.proc.as_ref())
+        .ok_or(Errno::BADF)?;
     // `self` is the one symlink that is wanted; procfs itself makes it.
     let own = path::open_with(
         proc.as_fd(),
@@ -99,7 +113,11 @@ pub(crate) fn time_namespace(scene: &Scene, offsets: Option<&CStr>) -> Done {
     if let Some(offsets) = offsets {
         write_own(scene, c"timens_offsets", offsets)?;
     }
-    let proc = scene.own_proc.as_ref().or(scene.proc.as_ref()).ok_or(Errno::BADF)?;
+    let proc = scene
+        .own_proc
+        .as_ref()
+        .or(scene.proc.as_ref())
+        .ok_or(Errno::BADF)?;
     // A namespace file is a magic link, which `path` refuses; this procfs is private, so it is procfs's own.
     let flags = OFlags::RDONLY | OFlags::CLOEXEC;
     let namespace = rustix::fs::openat(proc, c"self/ns/time_for_children", flags, Mode::empty())?;

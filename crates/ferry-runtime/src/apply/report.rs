@@ -58,7 +58,10 @@ pub(crate) type Done<T = ()> = Result<T, Fault>;
 
 impl From<Errno> for Fault {
     fn from(errno: Errno) -> Fault {
-        Fault { detail: 0, errno: errno.raw_os_error() }
+        Fault {
+            detail: 0,
+            errno: errno.raw_os_error(),
+        }
     }
 }
 
@@ -69,7 +72,10 @@ pub(crate) trait During<T> {
 
 impl<T> During<T> for Result<T, Errno> {
     fn during(self, detail: u32) -> Done<T> {
-        self.map_err(|errno| Fault { detail, errno: errno.raw_os_error() })
+        self.map_err(|errno| Fault {
+            detail,
+            errno: errno.raw_os_error(),
+        })
     }
 }
 
@@ -101,7 +107,13 @@ impl Report {
             1 => Report::Ready,
             2 => Report::Hooks,
             3 => Report::Tolerated(word(1), errno),
-            4 => Report::Failed(Fault { detail: word(2), errno }, word(1)),
+            4 => Report::Failed(
+                Fault {
+                    detail: word(2),
+                    errno,
+                },
+                word(1),
+            ),
             _ => return None,
         })
     }
@@ -114,7 +126,12 @@ mod tests {
     #[test]
     fn reports_survive_the_pipe() {
         let fault = Fault { detail: 7, errno: -3 };
-        for report in [Report::Ready, Report::Hooks, Report::Tolerated(5, 1), Report::Failed(fault, AT_EXEC)] {
+        for report in [
+            Report::Ready,
+            Report::Hooks,
+            Report::Tolerated(5, 1),
+            Report::Failed(fault, AT_EXEC),
+        ] {
             assert_eq!(Report::from_bytes(&report.to_bytes()), Some(report));
         }
         assert_eq!(Report::from_bytes(&[0; 16]), None);

@@ -19,17 +19,25 @@ pub(crate) fn make(wanted: Terminal, wires: &Wires<'_>, scene: &mut Scene) -> Do
     let console = wires.console.ok_or(Errno::NOTCONN)?;
     let root = scene.root()?;
     let flags = OFlags::RDWR | OFlags::NOCTTY;
-    let master = path::open_with(root, c"dev/pts/ptmx", flags, ResolveFlags::NO_SYMLINKS)
-        .during(detail::SOURCE)?;
-    if rustix::fs::fstatfs(&master)?.f_type as u64 != DEVPTS_SUPER_MAGIC || !is_device(master.as_fd(), 5..=5) {
-        return Err(Fault { detail: detail::NOT_A_DEVICE, errno: Errno::NODEV.raw_os_error() });
+    let master =
+        path::open_with(root, c"dev/pts/ptmx", flags, ResolveFlags::NO_SYMLINKS).during(detail::SOURCE)?;
+    if rustix::fs::fstatfs(&master)?.f_type as u64 != DEVPTS_SUPER_MAGIC || !is_device(master.as_fd(), 5..=5)
+    {
+        return Err(Fault {
+            detail: detail::NOT_A_DEVICE,
+            errno: Errno::NODEV.raw_os_error(),
+        });
     }
     rustix::pty::unlockpt(&master).during(detail::CREATE)?;
     let peer = OpenptFlags::RDWR | OpenptFlags::NOCTTY | OpenptFlags::CLOEXEC;
     let slave = rustix::pty::ioctl_tiocgptpeer(&master, peer).during(detail::CREATE)?;
     if let Some((rows, columns)) = wanted.size {
-        let size =
-            rustix::termios::Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 };
+        let size = rustix::termios::Winsize {
+            ws_row: rows,
+            ws_col: columns,
+            ws_xpixel: 0,
+            ws_ypixel: 0,
+        };
         rustix::termios::tcsetwinsize(&slave, size).during(detail::ATTRIBUTES)?;
     }
     if wanted.console {
@@ -46,12 +54,15 @@ pub(crate) fn make(wanted: Terminal, wires: &Wires<'_>, scene: &mut Scene) -> Do
 /// `/dev/console` is the terminal: by its descriptor, seen to be a slave (CVE-2025-52565).
 fn bind_console(root: BorrowedFd<'_>, slave: BorrowedFd<'_>) -> Done {
     if !is_device(slave, SLAVES) {
-        return Err(Fault { detail: detail::NOT_A_DEVICE, errno: Errno::NODEV.raw_os_error() });
+        return Err(Fault {
+            detail: detail::NOT_A_DEVICE,
+            errno: Errno::NODEV.raw_os_error(),
+        });
     }
-    let place = path::make_file(root, c"dev/console", Mode::from_raw_mode(0o600)).during(detail::DESTINATION)?;
-    let flags = OpenTreeFlags::OPEN_TREE_CLONE
-        | OpenTreeFlags::OPEN_TREE_CLOEXEC
-        | OpenTreeFlags::AT_EMPTY_PATH;
+    let place =
+        path::make_file(root, c"dev/console", Mode::from_raw_mode(0o600)).during(detail::DESTINATION)?;
+    let flags =
+        OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC | OpenTreeFlags::AT_EMPTY_PATH;
     let tree = rustix::mount::open_tree(slave, c"", flags).during(detail::SOURCE)?;
     attach(tree.as_fd(), place.as_fd()).during(detail::MOVE)
 }

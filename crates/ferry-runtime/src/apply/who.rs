@@ -80,10 +80,14 @@ fn identity(wires: &mut Wires<'_>, scene: &Scene) -> Done {
             let (detail, errno) = refusal.code();
             Fault { detail, errno }
         }
-        Failure::Io("etc/passwd", errno) => {
-            Fault { detail: detail::PASSWD, errno: errno.raw_os_error() }
-        }
-        Failure::Io(_, errno) => Fault { detail: detail::GROUP, errno: errno.raw_os_error() },
+        Failure::Io("etc/passwd", errno) => Fault {
+            detail: detail::PASSWD,
+            errno: errno.raw_os_error(),
+        },
+        Failure::Io(_, errno) => Fault {
+            detail: detail::GROUP,
+            errno: errno.raw_os_error(),
+        },
     })?;
     if wires.plan.program.find_home {
         wires.environment.set_late(&[b"HOME=", &wires.identity.home]);
@@ -115,7 +119,10 @@ fn work_dir(path: &CStr, scene: &mut Scene) -> Done {
 /// getcwd(2) fails, or shows no leading slash, when the directory cannot be reached from `/` (CVE-2024-21626).
 fn inside_root() -> Done {
     let mut buffer = [0u8; 4096];
-    let outside = Fault { detail: detail::OUTSIDE, errno: Errno::NOENT.raw_os_error() };
+    let outside = Fault {
+        detail: detail::OUTSIDE,
+        errno: Errno::NOENT.raw_os_error(),
+    };
     match ferry_sys::process::getcwd(&mut buffer) {
         Ok(path) if path.first() == Some(&b'/') => Ok(()),
         Ok(_) | Err(_) => Err(outside),
@@ -138,7 +145,9 @@ fn own_streams(wires: &Wires<'_>, scene: &Scene) {
     let terminal = scene.terminal.as_ref().map(AsRawFd::as_raw_fd);
     for number in wires.stdio.into_iter().chain([terminal]).flatten() {
         let stream = fd::borrow(number);
-        let Ok(stat) = rustix::fs::fstat(stream) else { continue };
+        let Ok(stat) = rustix::fs::fstat(stream) else {
+            continue;
+        };
         let device = FileType::from_raw_mode(stat.st_mode) == FileType::CharacterDevice;
         if stat.st_uid == uid || (device && Some(number) != terminal) {
             continue;
@@ -151,7 +160,12 @@ fn own_streams(wires: &Wires<'_>, scene: &Scene) {
 fn find_program(wires: &Wires<'_>, scene: &mut Scene) -> Done {
     let candidates = &wires.plan.program.candidates;
     let by_path = candidates.len() == 1
-        && wires.plan.program.arguments.first().is_some_and(|a| a.to_bytes().contains(&b'/'));
+        && wires
+            .plan
+            .program
+            .arguments
+            .first()
+            .is_some_and(|a| a.to_bytes().contains(&b'/'));
     for (index, candidate) in candidates.iter().enumerate() {
         match executable(candidate) {
             Ok(()) => {
@@ -162,7 +176,10 @@ fn find_program(wires: &Wires<'_>, scene: &mut Scene) -> Done {
             Err(_) => {}
         }
     }
-    Err(Fault { detail: detail::NOT_IN_PATH, errno: Errno::NOENT.raw_os_error() })
+    Err(Fault {
+        detail: detail::NOT_IN_PATH,
+        errno: Errno::NOENT.raw_os_error(),
+    })
 }
 
 fn executable(path: &CStr) -> Result<(), Errno> {
@@ -177,7 +194,9 @@ fn executable(path: &CStr) -> Result<(), Errno> {
 }
 
 fn filter(wires: &Wires<'_>) -> Done {
-    let Some((program, flags)) = &wires.filter else { return Ok(()) };
+    let Some((program, flags)) = &wires.filter else {
+        return Ok(());
+    };
     seccomp::load(program, *flags)?;
     Ok(())
 }

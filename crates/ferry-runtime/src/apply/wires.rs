@@ -62,7 +62,11 @@ pub(crate) enum Root {
     /// A detached tree, and where it is attached.
     Tree(RawFd, CString),
     /// An overlay, and where it is attached.
-    Overlay { options: Vec<(CString, Option<CString>)>, legacy: Option<CString>, at: CString },
+    Overlay {
+        options: Vec<(CString, Option<CString>)>,
+        legacy: Option<CString>,
+        at: CString,
+    },
     /// The process is in the container already.
     Entered,
 }

@@ -20,9 +20,12 @@ pub(super) struct Signals {
 
 impl Signals {
     pub fn hold() -> Result<Signals, Failure> {
-        let mask = OWN.iter().fold(u64::MAX, |mask, signal| mask & !(1 << (signal - 1)));
+        let mask = OWN
+            .iter()
+            .fold(u64::MAX, |mask, signal| mask & !(1 << (signal - 1)));
         process::set_blocked(mask).map_err(|e| Failure::about("cannot block signals", io::Error::from(e)))?;
-        let fd = process::signal_fd(mask).map_err(|e| Failure::about("cannot wait for signals", io::Error::from(e)))?;
+        let fd = process::signal_fd(mask)
+            .map_err(|e| Failure::about("cannot wait for signals", io::Error::from(e)))?;
         Ok(Signals { fd })
     }
 
@@ -73,7 +76,12 @@ pub(super) fn wait(
     let stdin = io::stdin();
     let stdin = stdin.as_fd();
     let raw = console.is_some().then(|| Raw::enter(stdin));
-    let mut session = Session { pidfd, signals, console, reads: true };
+    let mut session = Session {
+        pidfd,
+        signals,
+        console,
+        reads: true,
+    };
     if let Some(master) = &session.console {
         copy_size(stdin, master.as_fd());
     }
@@ -106,7 +114,12 @@ impl Session<'_> {
         }
         match poll(&mut waits, None) {
             Ok(_) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(Failure::about("cannot wait for the container", io::Error::from(errno))),
+            Err(errno) => {
+                return Err(Failure::about(
+                    "cannot wait for the container",
+                    io::Error::from(errno),
+                ));
+            }
         }
         let ready: Vec<bool> = waits.iter().map(|w| !w.revents().is_empty()).collect();
         drop(waits);
@@ -163,7 +176,10 @@ impl Session<'_> {
         loop {
             let Some(master) = &self.console else { return };
             let mut waits = [PollFd::new(master, PollFlags::IN)];
-            let none = rustix::event::Timespec { tv_sec: 0, tv_nsec: 0 };
+            let none = rustix::event::Timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
             let ready = poll(&mut waits, Some(&none)).is_ok_and(|n| n > 0);
             if !ready || !self.output() {
                 return;
@@ -196,11 +212,18 @@ fn reap(pidfd: BorrowedFd<'_>) -> Result<u8, Failure> {
     loop {
         match rustix::process::waitid(WaitId::PidFd(pidfd), WaitIdOptions::EXITED) {
             Ok(Some(status)) => {
-                let code = status.exit_status().or(status.terminating_signal().map(|s| 128 + s));
+                let code = status
+                    .exit_status()
+                    .or(status.terminating_signal().map(|s| 128 + s));
                 return Ok(code.and_then(|c| u8::try_from(c & 0xff).ok()).unwrap_or(255));
             }
             Ok(None) | Err(Errno::INTR) => {}
-            Err(errno) => return Err(Failure::about("cannot wait for the container", io::Error::from(errno))),
+            Err(errno) => {
+                return Err(Failure::about(
+                    "cannot wait for the container",
+                    io::Error::from(errno),
+                ));
+            }
         }
     }
 }

@@ -12,11 +12,19 @@ pub(super) struct Flag {
 
 impl Flag {
     pub const fn value(name: &'static str) -> Flag {
-        Flag { name, short: "", takes_value: true }
+        Flag {
+            name,
+            short: "",
+            takes_value: true,
+        }
     }
 
     pub const fn switch(name: &'static str) -> Flag {
-        Flag { name, short: "", takes_value: false }
+        Flag {
+            name,
+            short: "",
+            takes_value: false,
+        }
     }
 
     pub const fn short(self, short: &'static str) -> Flag {
@@ -34,7 +42,10 @@ pub(super) struct Flags {
 impl Flags {
     /// Parses; with `stop` the first word that is no flag ends it, since what follows has flags of its own.
     pub fn parse(known: &[Flag], args: Vec<String>, stop: bool) -> Result<Flags, Failure> {
-        let mut flags = Flags { given: Vec::new(), rest: Vec::new() };
+        let mut flags = Flags {
+            given: Vec::new(),
+            rest: Vec::new(),
+        };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
             if arg == "--" {
@@ -61,9 +72,9 @@ impl Flags {
             let value = match (flag.takes_value, value) {
                 (_, Some(value)) => value,
                 (false, None) => "true".to_owned(),
-                (true, None) => {
-                    args.next().ok_or_else(|| Failure::new(format!("flag needs an argument: -{name}")))?
-                }
+                (true, None) => args
+                    .next()
+                    .ok_or_else(|| Failure::new(format!("flag needs an argument: -{name}")))?,
             };
             flags.given.push((flag.name, value));
         }
@@ -72,12 +83,19 @@ impl Flags {
 
     /// The last value of a flag.
     pub fn value(&self, name: &str) -> Option<&str> {
-        self.given.iter().rev().find(|(n, _)| *n == name).map(|(_, v)| v.as_str())
+        self.given
+            .iter()
+            .rev()
+            .find(|(n, _)| *n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// Every value of a flag.
     pub fn values<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
-        self.given.iter().filter(move |(n, _)| *n == name).map(|(_, v)| v.as_str())
+        self.given
+            .iter()
+            .filter(move |(n, _)| *n == name)
+            .map(|(_, v)| v.as_str())
     }
 
     /// Whether a switch is on.
@@ -89,9 +107,9 @@ impl Flags {
     pub fn number(&self, name: &str) -> Result<usize, Failure> {
         match self.value(name) {
             None => Ok(0),
-            Some(text) => text
-                .parse()
-                .map_err(|_| Failure::new(format!("invalid value \"{text}\" for flag -{name}: not a number"))),
+            Some(text) => text.parse().map_err(|_| {
+                Failure::new(format!("invalid value \"{text}\" for flag -{name}: not a number"))
+            }),
         }
     }
 
@@ -111,7 +129,10 @@ impl Flags {
 mod tests {
     use super::*;
 
-    const KNOWN: &[Flag] = &[Flag::value("bundle").short("b"), Flag::switch("detach").short("d")];
+    const KNOWN: &[Flag] = &[
+        Flag::value("bundle").short("b"),
+        Flag::switch("detach").short("d"),
+    ];
 
     fn parse(args: &[&str], stop: bool) -> Result<Flags, Failure> {
         Flags::parse(KNOWN, args.iter().map(|a| (*a).to_owned()).collect(), stop)

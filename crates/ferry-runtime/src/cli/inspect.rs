@@ -51,12 +51,21 @@ pub(super) fn list(context: &Context, flags: Flags) -> Outcome {
     }
     let mut all = Vec::new();
     let entries = match std::fs::read_dir(&context.root) {
-        Ok(entries) => entries.collect::<Result<Vec<_>, _>>().map_err(|e| Failure::about("cannot list", e))?,
+        Ok(entries) => entries
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|e| Failure::about("cannot list", e))?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => Vec::new(),
-        Err(error) => return Err(Failure::about(&format!("cannot list {}", context.root.display()), error)),
+        Err(error) => {
+            return Err(Failure::about(
+                &format!("cannot list {}", context.root.display()),
+                error,
+            ));
+        }
     };
     for entry in entries {
-        let place = Place { directory: entry.path() };
+        let place = Place {
+            directory: entry.path(),
+        };
         // A directory without a state is a creation that is under way or has failed.
         if let Ok(record) = place.record() {
             all.push(describe(&place, &record));
@@ -88,11 +97,21 @@ pub(super) fn list(context: &Context, flags: Flags) -> Outcome {
 }
 
 fn table(rows: &[[String; 6]]) -> String {
-    let width = |column: usize| rows.iter().map(|r| r[column].chars().count()).max().unwrap_or(0).max(9) + 3;
+    let width = |column: usize| {
+        rows.iter()
+            .map(|r| r[column].chars().count())
+            .max()
+            .unwrap_or(0)
+            .max(9)
+            + 3
+    };
     let mut text = String::new();
     for row in rows {
-        let line: String =
-            row.iter().enumerate().map(|(column, cell)| format!("{cell:<0$}", width(column))).collect();
+        let line: String = row
+            .iter()
+            .enumerate()
+            .map(|(column, cell)| format!("{cell:<0$}", width(column)))
+            .collect();
         text.push_str(line.trim_end());
         text.push('\n');
     }
@@ -143,10 +162,14 @@ pub(super) fn features(_: &Context, _: Flags) -> Outcome {
 pub(super) fn spec(_: &Context, flags: Flags) -> Outcome {
     let path = Path::new(flags.value("bundle").unwrap_or(".")).join("config.json");
     if path.exists() {
-        return Err(Failure::new(format!("File {} exists. Remove it first", path.display())));
+        return Err(Failure::new(format!(
+            "File {} exists. Remove it first",
+            path.display()
+        )));
     }
     let text = pretty(&example())?;
-    std::fs::write(&path, text).map_err(|e| Failure::about(&format!("cannot write {}", path.display()), e))?;
+    std::fs::write(&path, text)
+        .map_err(|e| Failure::about(&format!("cannot write {}", path.display()), e))?;
     Ok(0)
 }
 

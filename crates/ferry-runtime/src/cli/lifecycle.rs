@@ -58,22 +58,42 @@ impl Making {
             .map_err(|e| Failure::about(&format!("cannot open the bundle {}", bundle.display()), e))?;
         let spec = state::read_spec(&bundle.join("config.json"))?;
         let facts = HostFacts::probe().map_err(|e| Failure::about("cannot look at the host", e))?;
-        let options = Options { no_pivot: flags.has("no-pivot"), ..Options::default() };
+        let options = Options {
+            no_pivot: flags.has("no-pivot"),
+            ..Options::default()
+        };
         let plan = compile(&spec, &facts, &options).map_err(|e| Failure::new(e.to_string()))?;
         for warning in &plan.warnings {
             context.log.warning(warning);
         }
-        let cgroup = spec.linux.as_ref().map(|l| l.cgroups_path.clone()).filter(|p| !p.is_empty());
+        let cgroup = spec
+            .linux
+            .as_ref()
+            .map(|l| l.cgroups_path.clone())
+            .filter(|p| !p.is_empty());
         let rootfs = bundle.join(&plan.root);
         let rootfs = std::fs::canonicalize(&rootfs)
             .map_err(|e| Failure::about(&format!("invalid rootfs {}", rootfs.display()), e))?;
         let place = Place::make(context, &id)?;
-        Ok(Making { cgroup: cgroup.unwrap_or_else(|| format!("/{id}")), id, bundle, spec, plan, place, rootfs })
+        Ok(Making {
+            cgroup: cgroup.unwrap_or_else(|| format!("/{id}")),
+            id,
+            bundle,
+            spec,
+            plan,
+            place,
+            rootfs,
+        })
     }
 
     fn group(&self) -> Result<Group, Failure> {
         let layout = Layout::detect().map_err(|e| Failure::about("cannot look at cgroups", e))?;
-        let resources = self.spec.linux.as_ref().and_then(|l| l.resources.clone()).unwrap_or_default();
+        let resources = self
+            .spec
+            .linux
+            .as_ref()
+            .and_then(|l| l.resources.clone())
+            .unwrap_or_default();
         Group::create(&layout, &self.cgroup, &resources).map_err(|e| Failure::new(e.to_string()))
     }
 
@@ -88,9 +108,11 @@ impl Making {
     ) -> Result<Created, Failure> {
         let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
         let stdio = match (self.plan.program.terminal, &console.socket) {
-            (false, _) => {
-                Stdio::Fds { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() }
-            }
+            (false, _) => Stdio::Fds {
+                stdin: stdin.as_fd(),
+                stdout: stdout.as_fd(),
+                stderr: stderr.as_fd(),
+            },
             (true, Some(socket)) => Stdio::TerminalTo(socket.as_fd()),
             (true, None) => Stdio::Terminal,
         };
@@ -111,7 +133,11 @@ impl Making {
         let mut created = crate::launch::create(launch).map_err(failed)?;
         // The state is written while the child mounts.
         let recorded = self.remember(created.pid);
-        let master = if console.wanted_here { created.console().map_err(failed)? } else { None };
+        let master = if console.wanted_here {
+            created.console().map_err(failed)?
+        } else {
+            None
+        };
         created.ready().map_err(failed)?;
         recorded?;
         if created.pid != self.place.record()?.pid {
@@ -120,7 +146,10 @@ impl Making {
         for warning in &created.warnings {
             context.log.warning(warning);
         }
-        console.master.set(master).map_err(|_| Failure::new("a terminal came twice"))?;
+        console
+            .master
+            .set(master)
+            .map_err(|_| Failure::new("a terminal came twice"))?;
         if let Some(path) = flags.value("pid-file") {
             write_pid(Path::new(path), created.pid)?;
         }
@@ -164,16 +193,24 @@ impl Console {
         let path = flags.value("console-socket").filter(|p| !p.is_empty());
         match (plan.program.terminal, path) {
             (false, Some(_)) => {
-                return Err(Failure::new("cannot use console socket if runc will not detach or allocate tty"));
+                return Err(Failure::new(
+                    "cannot use console socket if runc will not detach or allocate tty",
+                ));
             }
             (true, None) if detached => {
-                return Err(Failure::new("cannot allocate tty if runc will detach without setting console socket"));
+                return Err(Failure::new(
+                    "cannot allocate tty if runc will detach without setting console socket",
+                ));
             }
             _ => {}
         }
         let socket = path.map(connect).transpose()?;
         let wanted_here = plan.program.terminal && socket.is_none();
-        Ok(Console { socket, wanted_here, master: std::cell::OnceCell::new() })
+        Ok(Console {
+            socket,
+            wanted_here,
+            master: std::cell::OnceCell::new(),
+        })
     }
 }
 
@@ -184,7 +221,9 @@ pub(super) fn connect(path: &str) -> Result<OwnedFd, Failure> {
 }
 
 pub(super) fn failed(error: crate::launch::LaunchError) -> Failure {
-    Failure::new(format!("unable to start container process: error during container init: {error}"))
+    Failure::new(format!(
+        "unable to start container process: error during container init: {error}"
+    ))
 }
 
 pub(super) fn write_pid(path: &Path, pid: i32) -> Result<(), Failure> {
@@ -254,8 +293,13 @@ pub(super) fn run(context: &Context, flags: Flags) -> Outcome {
 
 fn start_hooks(making: &Making, created: &Created) -> Result<(), Failure> {
     let state = hooks::state(&making.id, "created", created.pid, &making.bundle);
-    hooks::run_inside(&making.plan.hooks.start_container, "startContainer", &state, created.pidfd.as_fd())
-        .map_err(|e| Failure::new(e.to_string()))
+    hooks::run_inside(
+        &making.plan.hooks.start_container,
+        "startContainer",
+        &state,
+        created.pidfd.as_fd(),
+    )
+    .map_err(|e| Failure::new(e.to_string()))
 }
 
 /// A failure of these is told and changes nothing (the specification's step 9).
@@ -295,7 +339,11 @@ pub(super) fn kill(context: &Context, flags: Flags) -> Outcome {
     let (id, signal) = match flags.rest.as_slice() {
         [id] => (id, "TERM"),
         [id, signal] => (id, signal.as_str()),
-        _ => return Err(Failure::new("\"ferry runtime kill\" requires a container and at most one signal")),
+        _ => {
+            return Err(Failure::new(
+                "\"ferry runtime kill\" requires a container and at most one signal",
+            ));
+        }
     };
     let signal = signals::parse(signal)?;
     let place = Place::of(context, id)?;
@@ -310,7 +358,9 @@ pub(super) fn kill(context: &Context, flags: Flags) -> Outcome {
         }
         return Ok(0);
     }
-    let process = record.process().ok_or_else(|| Failure::new("container not running"))?;
+    let process = record
+        .process()
+        .ok_or_else(|| Failure::new("container not running"))?;
     ferry_sys::process::pidfd_signal(process.as_fd(), signal)
         .map_err(|e| Failure::about("cannot signal the container", io::Error::from(e)))?;
     // A frozen process gets even this one only when it runs again.
@@ -330,7 +380,10 @@ fn signal_pid(pid: i32, signal: i32) -> Result<(), Failure> {
     };
     match ferry_sys::process::pidfd_signal(pidfd.as_fd(), signal) {
         Ok(()) | Err(ferry_sys::Errno::SRCH) => Ok(()),
-        Err(errno) => Err(Failure::about(&format!("cannot signal process {pid}"), io::Error::from(errno))),
+        Err(errno) => Err(Failure::about(
+            &format!("cannot signal process {pid}"),
+            io::Error::from(errno),
+        )),
     }
 }
 
@@ -358,7 +411,10 @@ pub(super) fn delete(context: &Context, flags: Flags) -> Outcome {
         ferry_sys::process::pidfd_signal(process.as_fd(), 9)
             .map_err(|e| Failure::about("cannot kill the container", io::Error::from(e)))?;
         let mut ended = [rustix::event::PollFd::new(&process, rustix::event::PollFlags::IN)];
-        let patience = rustix::event::Timespec { tv_sec: 10, tv_nsec: 0 };
+        let patience = rustix::event::Timespec {
+            tv_sec: 10,
+            tv_nsec: 0,
+        };
         rustix::event::poll(&mut ended, Some(&patience))
             .map_err(|e| Failure::about("cannot wait for the container's end", io::Error::from(e)))?;
     }

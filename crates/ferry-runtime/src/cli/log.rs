@@ -21,7 +21,11 @@ impl Log {
             Some("json") => true,
             Some(other) => return Err(Failure::new(format!("invalid log-format: {other}"))),
         };
-        Ok(Log { file: file.map(PathBuf::from), json, debug })
+        Ok(Log {
+            file: file.map(PathBuf::from),
+            json,
+            debug,
+        })
     }
 
     /// What ends a verb: in the log, and on standard error.
@@ -47,7 +51,10 @@ impl Log {
     fn line(&self, level: &str, message: &str) -> bool {
         let time = timestamp(SystemTime::now());
         let line = if self.json {
-            format!("{}\n", serde_json::json!({ "level": level, "msg": message, "time": time }))
+            format!(
+                "{}\n",
+                serde_json::json!({ "level": level, "msg": message, "time": time })
+            )
         } else {
             format!("time=\"{time}\" level={level} msg={message:?}\n")
         };
@@ -59,7 +66,10 @@ impl Log {
         match opened.and_then(|mut file| file.write_all(line.as_bytes())) {
             Ok(()) => true,
             Err(error) => {
-                complain(&format!("cannot write the log {}: {error}\n{line}", path.display()));
+                complain(&format!(
+                    "cannot write the log {}: {error}\n{line}",
+                    path.display()
+                ));
                 false
             }
         }

@@ -36,7 +36,10 @@ struct Failure {
 
 impl Failure {
     fn new(message: impl Into<String>) -> Failure {
-        Failure { message: message.into(), code: 1 }
+        Failure {
+            message: message.into(),
+            code: 1,
+        }
     }
 
     fn about(what: &str, error: impl fmt::Display) -> Failure {
@@ -66,12 +69,48 @@ const GLOBAL: &[Flag] = &[
 ];
 
 const VERBS: &[Verb] = &[
-    Verb { name: "create", flags: lifecycle::CREATE, usage: "CONTAINER", sealed: true, run: lifecycle::create },
-    Verb { name: "run", flags: lifecycle::RUN, usage: "CONTAINER", sealed: true, run: lifecycle::run },
-    Verb { name: "start", flags: &[], usage: "CONTAINER", sealed: false, run: lifecycle::start },
-    Verb { name: "state", flags: &[], usage: "CONTAINER", sealed: false, run: inspect::state },
-    Verb { name: "kill", flags: lifecycle::KILL, usage: "CONTAINER [SIGNAL]", sealed: false, run: lifecycle::kill },
-    Verb { name: "delete", flags: lifecycle::DELETE, usage: "CONTAINER", sealed: false, run: lifecycle::delete },
+    Verb {
+        name: "create",
+        flags: lifecycle::CREATE,
+        usage: "CONTAINER",
+        sealed: true,
+        run: lifecycle::create,
+    },
+    Verb {
+        name: "run",
+        flags: lifecycle::RUN,
+        usage: "CONTAINER",
+        sealed: true,
+        run: lifecycle::run,
+    },
+    Verb {
+        name: "start",
+        flags: &[],
+        usage: "CONTAINER",
+        sealed: false,
+        run: lifecycle::start,
+    },
+    Verb {
+        name: "state",
+        flags: &[],
+        usage: "CONTAINER",
+        sealed: false,
+        run: inspect::state,
+    },
+    Verb {
+        name: "kill",
+        flags: lifecycle::KILL,
+        usage: "CONTAINER [SIGNAL]",
+        sealed: false,
+        run: lifecycle::kill,
+    },
+    Verb {
+        name: "delete",
+        flags: lifecycle::DELETE,
+        usage: "CONTAINER",
+        sealed: false,
+        run: lifecycle::delete,
+    },
     Verb {
         name: "exec",
         flags: processes::EXEC,
@@ -79,12 +118,48 @@ const VERBS: &[Verb] = &[
         sealed: true,
         run: processes::exec,
     },
-    Verb { name: "ps", flags: processes::PS, usage: "CONTAINER", sealed: false, run: processes::ps },
-    Verb { name: "pause", flags: &[], usage: "CONTAINER", sealed: false, run: processes::pause },
-    Verb { name: "resume", flags: &[], usage: "CONTAINER", sealed: false, run: processes::resume },
-    Verb { name: "list", flags: inspect::LIST, usage: "", sealed: false, run: inspect::list },
-    Verb { name: "features", flags: &[], usage: "", sealed: false, run: inspect::features },
-    Verb { name: "spec", flags: inspect::SPEC, usage: "", sealed: false, run: inspect::spec },
+    Verb {
+        name: "ps",
+        flags: processes::PS,
+        usage: "CONTAINER",
+        sealed: false,
+        run: processes::ps,
+    },
+    Verb {
+        name: "pause",
+        flags: &[],
+        usage: "CONTAINER",
+        sealed: false,
+        run: processes::pause,
+    },
+    Verb {
+        name: "resume",
+        flags: &[],
+        usage: "CONTAINER",
+        sealed: false,
+        run: processes::resume,
+    },
+    Verb {
+        name: "list",
+        flags: inspect::LIST,
+        usage: "",
+        sealed: false,
+        run: inspect::list,
+    },
+    Verb {
+        name: "features",
+        flags: &[],
+        usage: "",
+        sealed: false,
+        run: inspect::features,
+    },
+    Verb {
+        name: "spec",
+        flags: inspect::SPEC,
+        usage: "",
+        sealed: false,
+        run: inspect::spec,
+    },
 ];
 
 /// Runs the command line; `args` are those after the program's name (and after `runtime`).
@@ -106,7 +181,11 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
     let texts: Result<Vec<String>, _> = args.into_iter().map(OsString::into_string).collect();
     let texts = texts.map_err(|_| Failure::new("an argument is not UTF-8"))?;
     let global = Flags::parse(GLOBAL, texts, true)?;
-    *log = Log::open(global.value("log"), global.value("log-format"), global.has("debug"))?;
+    *log = Log::open(
+        global.value("log"),
+        global.value("log-format"),
+        global.has("debug"),
+    )?;
     if global.has("version") {
         log::print(&format!(
             "ferry runtime version {}\nspec: {}\n",
@@ -120,26 +199,36 @@ fn dispatch(args: Vec<OsString>, log: &mut Log) -> Outcome {
         log::print(&help())?;
         return Ok(if global.has("help") { 0 } else { 1 });
     };
-    let verb = VERBS
-        .iter()
-        .find(|v| v.name == name)
-        .ok_or_else(|| Failure::new(format!("No help topic for '{name}': it is no command of ferry runtime")))?;
+    let verb = VERBS.iter().find(|v| v.name == name).ok_or_else(|| {
+        Failure::new(format!(
+            "No help topic for '{name}': it is no command of ferry runtime"
+        ))
+    })?;
     let flags = Flags::parse(verb.flags, rest.collect(), verb.name == "exec")?;
     if verb.sealed {
         crate::sealed::reexec_sealed(std::env::args_os().collect())
             .map_err(|e| Failure::about("cannot run from a sealed place", e))?;
     }
     let root = PathBuf::from(global.value("root").unwrap_or(DEFAULT_ROOT));
-    let context = Context { root, log: log.clone() };
+    let context = Context {
+        root,
+        log: log.clone(),
+    };
     (verb.run)(&context, flags)
 }
 
 fn help() -> String {
-    let mut text = String::from("Usage: ferry runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND\n\nCommands:\n");
+    let mut text = String::from(
+        "Usage: ferry runtime [--root DIR] [--log FILE] [--log-format text|json] [--debug] COMMAND\n\nCommands:\n",
+    );
     for verb in VERBS {
         text.push_str(format!("  {} {}", verb.name, verb.usage).trim_end());
         for flag in verb.flags {
-            text.push_str(&format!(" [--{}{}]", flag.name, if flag.takes_value { " VALUE" } else { "" }));
+            text.push_str(&format!(
+                " [--{}{}]",
+                flag.name,
+                if flag.takes_value { " VALUE" } else { "" }
+            ));
         }
         text.push('\n');
     }

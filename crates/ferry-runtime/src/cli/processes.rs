@@ -44,21 +44,31 @@ pub(super) fn exec(context: &Context, flags: Flags) -> Outcome {
     let spec = place.spec()?;
     let process = wanted(&flags, &spec, arguments)?;
     let facts = HostFacts::probe().map_err(|e| Failure::about("cannot look at the host", e))?;
-    let plan =
-        compile_exec(&spec, &process, &facts, &Options::default()).map_err(|e| Failure::new(e.to_string()))?;
+    let plan = compile_exec(&spec, &process, &facts, &Options::default())
+        .map_err(|e| Failure::new(e.to_string()))?;
     for warning in &plan.warnings {
         context.log.warning(warning);
     }
     let group = record.group()?;
     let detached = flags.has("detach");
     let signals = if detached { None } else { Some(Signals::hold()?) };
-    let socket = flags.value("console-socket").filter(|s| !s.is_empty()).map(connect).transpose()?;
+    let socket = flags
+        .value("console-socket")
+        .filter(|s| !s.is_empty())
+        .map(connect)
+        .transpose()?;
     let (stdin, stdout, stderr) = (io::stdin(), io::stdout(), io::stderr());
     let stdio = match (process.terminal, &socket) {
-        (false, _) => Stdio::Fds { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() },
+        (false, _) => Stdio::Fds {
+            stdin: stdin.as_fd(),
+            stdout: stdout.as_fd(),
+            stderr: stderr.as_fd(),
+        },
         (true, Some(socket)) => Stdio::TerminalTo(socket.as_fd()),
         (true, None) if detached => {
-            return Err(Failure::new("cannot allocate tty if runc will detach without setting console socket"));
+            return Err(Failure::new(
+                "cannot allocate tty if runc will detach without setting console socket",
+            ));
         }
         (true, None) => Stdio::Terminal,
     };
@@ -87,11 +97,13 @@ pub(super) fn exec(context: &Context, flags: Flags) -> Outcome {
 fn running(record: &Record, place: &Place, paused_too: bool) -> Result<std::os::fd::OwnedFd, Failure> {
     match record.status(place) {
         Status::Stopped => Err(Failure::new("cannot exec in a stopped container")),
-        Status::Created => Err(Failure::new("cannot exec in a container that is not running: start it first")),
+        Status::Created => Err(Failure::new(
+            "cannot exec in a container that is not running: start it first",
+        )),
         Status::Paused if !paused_too => Err(Failure::new("cannot exec in a paused container")),
-        Status::Running | Status::Paused => {
-            record.process().ok_or_else(|| Failure::new("cannot exec in a stopped container"))
-        }
+        Status::Running | Status::Paused => record
+            .process()
+            .ok_or_else(|| Failure::new("cannot exec in a stopped container")),
     }
 }
 
@@ -99,7 +111,8 @@ fn running(record: &Record, place: &Place, paused_too: bool) -> Result<std::os::
 fn wanted(flags: &Flags, spec: &Spec, arguments: &[String]) -> Result<Process, Failure> {
     if let Some(path) = flags.value("process") {
         let text = std::fs::read(path).map_err(|e| Failure::about(&format!("cannot read {path}"), e))?;
-        return serde_json::from_slice(&text).map_err(|e| Failure::about(&format!("{path} is not a process"), e));
+        return serde_json::from_slice(&text)
+            .map_err(|e| Failure::about(&format!("{path} is not a process"), e));
     }
     if arguments.is_empty() {
         return Err(Failure::new("process args cannot be empty"));
@@ -140,7 +153,8 @@ fn wanted(flags: &Flags, spec: &Spec, arguments: &[String]) -> Result<Process, F
 }
 
 fn number(flag: &str, text: &str) -> Result<u32, Failure> {
-    text.parse().map_err(|_| Failure::new(format!("invalid value \"{text}\" for flag -{flag}: not an id")))
+    text.parse()
+        .map_err(|_| Failure::new(format!("invalid value \"{text}\" for flag -{flag}: not an id")))
 }
 
 pub(super) fn ps(context: &Context, flags: Flags) -> Outcome {
@@ -148,7 +162,9 @@ pub(super) fn ps(context: &Context, flags: Flags) -> Outcome {
         return Err(Failure::new("\"ferry runtime ps\" requires a container"));
     };
     if !options.is_empty() {
-        return Err(Failure::new("ps options are not supported: the table has PID and CMD"));
+        return Err(Failure::new(
+            "ps options are not supported: the table has PID and CMD",
+        ));
     }
     let pids = Place::of(context, id)?.record()?.group()?.pids();
     match flags.value("format") {
@@ -171,10 +187,15 @@ pub(super) fn pause(context: &Context, flags: Flags) -> Outcome {
     let place = Place::of(context, flags.container("pause")?)?;
     let record = place.record()?;
     match record.status(&place) {
-        Status::Running | Status::Created => {
-            record.group()?.freeze().map(|()| 0).map_err(|e| Failure::new(e.to_string()))
-        }
-        other => Err(Failure::new(format!("container not running or created: {}", other.name()))),
+        Status::Running | Status::Created => record
+            .group()?
+            .freeze()
+            .map(|()| 0)
+            .map_err(|e| Failure::new(e.to_string())),
+        other => Err(Failure::new(format!(
+            "container not running or created: {}",
+            other.name()
+        ))),
     }
 }
 
@@ -182,7 +203,11 @@ pub(super) fn resume(context: &Context, flags: Flags) -> Outcome {
     let place = Place::of(context, flags.container("resume")?)?;
     let record = place.record()?;
     match record.status(&place) {
-        Status::Paused => record.group()?.thaw().map(|()| 0).map_err(|e| Failure::new(e.to_string())),
+        Status::Paused => record
+            .group()?
+            .thaw()
+            .map(|()| 0)
+            .map_err(|e| Failure::new(e.to_string())),
         _ => Err(Failure::new("container not paused")),
     }
 }

@@ -61,15 +61,20 @@ impl Place {
         if id.is_empty() || id.len() > 1024 || !id.chars().all(allowed) || id == "." || id == ".." {
             return Err(Failure::new(format!("invalid container ID format: {id:?}")));
         }
-        Ok(Place { directory: context.root.join(id) })
+        Ok(Place {
+            directory: context.root.join(id),
+        })
     }
 
     /// Makes the directory; it must not be there.
     pub fn make(context: &Context, id: &str) -> Result<Place, Failure> {
         let place = Place::of(context, id)?;
-        let build = |recursive: bool, path: &Path| DirBuilder::new().recursive(recursive).mode(0o700).create(path);
+        let build =
+            |recursive: bool, path: &Path| DirBuilder::new().recursive(recursive).mode(0o700).create(path);
         let made = build(false, &place.directory).or_else(|error| match error.kind() {
-            io::ErrorKind::NotFound => build(true, &context.root).and_then(|()| build(false, &place.directory)),
+            io::ErrorKind::NotFound => {
+                build(true, &context.root).and_then(|()| build(false, &place.directory))
+            }
             _ => Err(error),
         });
         match made {
@@ -77,7 +82,10 @@ impl Place {
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {
                 Err(Failure::new("container with given ID already exists"))
             }
-            Err(error) => Err(Failure::about(&format!("cannot make {}", place.directory.display()), error)),
+            Err(error) => Err(Failure::about(
+                &format!("cannot make {}", place.directory.display()),
+                error,
+            )),
         }
     }
 
@@ -116,16 +124,23 @@ impl Place {
 
     pub fn remove(&self) -> Result<(), Failure> {
         match fs::remove_dir_all(&self.directory) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                Err(Failure::about(&format!("cannot remove {}", self.directory.display()), error))
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Failure::about(
+                &format!("cannot remove {}", self.directory.display()),
+                error,
+            )),
             _ => Ok(()),
         }
     }
 }
 
 pub(super) fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(path)?.write_all(bytes)
+    OpenOptions::new()
+        .write(true)
+        .create(true)
+        .truncate(true)
+        .mode(0o600)
+        .open(path)?
+        .write_all(bytes)
 }
 
 /// At most so much of a `config.json` is read.
@@ -134,16 +149,23 @@ const MAX_SPEC: u64 = 16 << 20;
 pub(super) fn read_spec(path: &Path) -> Result<Spec, Failure> {
     let length = fs::metadata(path).map(|m| m.len()).unwrap_or(0);
     if length > MAX_SPEC {
-        return Err(Failure::new(format!("{} is longer than {MAX_SPEC} bytes", path.display())));
+        return Err(Failure::new(format!(
+            "{} is longer than {MAX_SPEC} bytes",
+            path.display()
+        )));
     }
     let text = match fs::read(path) {
         Ok(text) => text,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            return Err(Failure::new(format!("JSON specification file {} not found", path.display())));
+            return Err(Failure::new(format!(
+                "JSON specification file {} not found",
+                path.display()
+            )));
         }
         Err(error) => return Err(Failure::about(&format!("cannot read {}", path.display()), error)),
     };
-    serde_json::from_slice(&text).map_err(|e| Failure::about(&format!("{} is not a specification", path.display()), e))
+    serde_json::from_slice(&text)
+        .map_err(|e| Failure::about(&format!("{} is not a specification", path.display()), e))
 }
 
 /// Field 22 of `/proc/PID/stat`; None when there is no such process or it is a zombie.
@@ -172,12 +194,17 @@ impl Record {
         if place.path("gate").exists() {
             return Status::Created;
         }
-        let frozen = self.group().ok().and_then(|group| group.frozen().ok()).unwrap_or(false);
+        let frozen = self
+            .group()
+            .ok()
+            .and_then(|group| group.frozen().ok())
+            .unwrap_or(false);
         if frozen { Status::Paused } else { Status::Running }
     }
 
     pub fn group(&self) -> Result<crate::cgroup::Group, Failure> {
-        let layout = crate::cgroup::Layout::detect().map_err(|e| Failure::about("cannot look at cgroups", e))?;
+        let layout =
+            crate::cgroup::Layout::detect().map_err(|e| Failure::about("cannot look at cgroups", e))?;
         crate::cgroup::Group::open(&layout, &self.cgroup).map_err(|e| Failure::new(e.to_string()))
     }
 }

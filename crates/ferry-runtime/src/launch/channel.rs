@@ -28,14 +28,24 @@ impl Channel {
     pub fn private() -> io::Result<Channel> {
         let (reports, far_reports) = pipe_with(PipeFlags::CLOEXEC)?;
         let (far_gate, gate) = pipe_with(PipeFlags::CLOEXEC)?;
-        Ok(Channel { reports, gate, far: Some((far_reports, far_gate)) })
+        Ok(Channel {
+            reports,
+            gate,
+            far: Some((far_reports, far_gate)),
+        })
     }
 
     /// Makes FIFOs in `directory`, for another process to open with [`Channel::open_in`].
     pub fn named(directory: &Path) -> io::Result<Channel> {
         for name in [GATE, REPORTS] {
             let mode = Mode::RUSR | Mode::WUSR;
-            rustix::fs::mknodat(rustix::fs::CWD, directory.join(name), rustix::fs::FileType::Fifo, mode, 0)?;
+            rustix::fs::mknodat(
+                rustix::fs::CWD,
+                directory.join(name),
+                rustix::fs::FileType::Fifo,
+                mode,
+                0,
+            )?;
         }
         Channel::open_in(directory)
     }
@@ -46,7 +56,11 @@ impl Channel {
             let flags = OFlags::RDWR | OFlags::CLOEXEC | OFlags::NOFOLLOW;
             rustix::fs::open(directory.join(name), flags, Mode::empty())
         };
-        Ok(Channel { reports: open(REPORTS)?, gate: open(GATE)?, far: None })
+        Ok(Channel {
+            reports: open(REPORTS)?,
+            gate: open(GATE)?,
+            far: None,
+        })
     }
 
     /// The read end of an existing channel's reports alone, so that their end is seen when the process execs.

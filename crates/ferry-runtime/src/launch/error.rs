@@ -25,7 +25,10 @@ pub struct LaunchError {
 
 impl LaunchError {
     pub(crate) fn new(kind: LaunchErrorKind, message: impl Into<String>) -> LaunchError {
-        LaunchError { kind, message: message.into() }
+        LaunchError {
+            kind,
+            message: message.into(),
+        }
     }
 
     pub(crate) fn other(message: impl Into<String>) -> LaunchError {

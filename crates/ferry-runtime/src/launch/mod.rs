@@ -11,8 +11,8 @@ pub(crate) mod sentence;
 pub use channel::Channel;
 pub use error::{LaunchError, LaunchErrorKind};
 pub(crate) use prepare::{
-    Numbers, filter as given_filter, gaps, identity as plan_identity, request as plan_request,
-    strings as plan_strings, streams,
+    Numbers, filter as given_filter, gaps, identity as plan_identity, request as plan_request, streams,
+    strings as plan_strings,
 };
 
 use crate::apply::child;
@@ -144,7 +144,9 @@ pub struct Running {
 /// clone3 fails. Nothing is left then.
 pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
     if clone::single_threaded() == Ok(false) {
-        return Err(LaunchError::other("the process that starts containers has more than one thread"));
+        return Err(LaunchError::other(
+            "the process that starts containers has more than one thread",
+        ));
     }
     let plan = launch.plan;
     let sibling = match plan.joined.iter().any(|(kind, _)| *kind == NamespaceKind::Pid) {
@@ -160,8 +162,7 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
     };
     let into = launch.group.and_then(crate::cgroup::Group::v2_dir);
     let mut prepared = prepare::Prepared::new(launch, sibling.as_ref(), into.is_some())?;
-    let forked =
-        clone::clone3(plan.clone, into).map_err(|e| LaunchError::io("clone3", e.into()))?;
+    let forked = clone::clone3(plan.clone, into).map_err(|e| LaunchError::io("clone3", e.into()))?;
     let (pid, pidfd) = match forked {
         Forked::Child => child::run(&mut prepared.wires),
         Forked::Parent { pid, pidfd } => (pid, pidfd),
@@ -182,7 +183,10 @@ pub fn create(launch: Launch<'_>) -> Result<Created, LaunchError> {
         if let Err(error) = write_maps(pid, maps) {
             return Err(created.abandon(LaunchError::io("write the id maps", error)));
         }
-        created.channel.open().map_err(|e| LaunchError::io("let the new process go on", e.into()))?;
+        created
+            .channel
+            .open()
+            .map_err(|e| LaunchError::io("let the new process go on", e.into()))?;
     }
     Ok(created)
 }
@@ -211,7 +215,9 @@ impl Created {
 
     /// The terminal's master; waits for it. None without [`Stdio::Terminal`], and the second time.
     pub fn console(&mut self) -> Result<Option<OwnedFd>, LaunchError> {
-        let Some(socket) = self.console.take() else { return Ok(None) };
+        let Some(socket) = self.console.take() else {
+            return Ok(None);
+        };
         let mut name = [0; 64];
         match fd::receive(socket.as_fd(), &mut name) {
             Ok((_, Some(master))) => Ok(Some(master)),
@@ -259,15 +265,23 @@ impl Created {
             .into_iter()
             .filter_map(|name| open_namespace(self.pid, name).ok())
             .collect();
-        self.channel.open().map_err(|e| LaunchError::io("open the gate", e.into()))?;
+        self.channel
+            .open()
+            .map_err(|e| LaunchError::io("open the gate", e.into()))?;
         match self.next_report()? {
-            None => Ok(Running { pid: self.pid, pidfd: self.pidfd, held_namespaces }),
+            None => Ok(Running {
+                pid: self.pid,
+                pidfd: self.pidfd,
+                held_namespaces,
+            }),
             Some(Report::Failed(fault, step)) => {
                 let error = sentence::failed(&self.context.steps, &self.context.program, step, fault);
                 self.kill_and_reap();
                 Err(error)
             }
-            Some(other) => Err(LaunchError::other(format!("the container's process said {other:?} after its start"))),
+            Some(other) => Err(LaunchError::other(format!(
+                "the container's process said {other:?} after its start"
+            ))),
         }
     }
 
@@ -302,7 +316,10 @@ impl Created {
             let ended = !ready[1].revents().is_empty();
             let first = ready[0].revents();
             if first.contains(PollFlags::IN) {
-                return self.channel.read().map_err(|e| LaunchError::io("read a report", e.into()));
+                return self
+                    .channel
+                    .read()
+                    .map_err(|e| LaunchError::io("read a report", e.into()));
             }
             // With a sibling the preparing process ends, and its own copy of the channel with it.
             if !first.is_empty() || (ended && self.sibling.is_none()) {
@@ -320,22 +337,33 @@ impl Created {
         let run = hooks::run(&all.prestart, "prestart", &state)
             .and_then(|()| hooks::run(&all.create_runtime, "createRuntime", &state))
             .and_then(|()| {
-                hooks::run_inside(&all.create_container, "createContainer", &state, self.pidfd.as_fd())
+                hooks::run_inside(
+                    &all.create_container,
+                    "createContainer",
+                    &state,
+                    self.pidfd.as_fd(),
+                )
             });
         if let Err(error) = run {
             self.kill_and_reap();
             return Err(LaunchError::other(error.to_string()));
         }
-        self.channel.open().map_err(|e| LaunchError::io("let the new process go on", e.into()))
+        self.channel
+            .open()
+            .map_err(|e| LaunchError::io("let the new process go on", e.into()))
     }
 
     /// The last clone is our own child: from here on it is the container's process.
     fn adopt_sibling(&mut self) -> Result<(), LaunchError> {
-        let Some(words) = self.sibling.take() else { return Ok(()) };
+        let Some(words) = self.sibling.take() else {
+            return Ok(());
+        };
         self.reap();
         let pid = words.word(0).load(std::sync::atomic::Ordering::Acquire);
         let Some(raw) = rustix::process::Pid::from_raw(pid) else {
-            return Err(LaunchError::other("the container's process ended while it was set up"));
+            return Err(LaunchError::other(
+                "the container's process ended while it was set up",
+            ));
         };
         self.pidfd = rustix::process::pidfd_open(raw, PidfdFlags::empty())
             .map_err(|e| LaunchError::io("open the container's process", e.into()))?;
@@ -377,7 +405,10 @@ pub(crate) fn open_named_gate(
 ) -> Result<(), LaunchError> {
     let reports = Channel::reports_of(directory).map_err(|e| LaunchError::io("open the reports", e))?;
     Channel::open_gate_of(directory).map_err(|e| LaunchError::io("open the gate", e))?;
-    let mut waits = [PollFd::new(&reports, PollFlags::IN), PollFd::new(&pidfd, PollFlags::IN)];
+    let mut waits = [
+        PollFd::new(&reports, PollFlags::IN),
+        PollFd::new(&pidfd, PollFlags::IN),
+    ];
     loop {
         match rustix::event::poll(&mut waits, None) {
             Ok(_) => break,

@@ -36,7 +36,10 @@ pub(crate) struct Numbers {
 
 impl Numbers {
     pub fn new(kept: usize) -> Numbers {
-        Numbers { lowest: 3 + i32::try_from(kept).unwrap_or(0), held: Vec::new() }
+        Numbers {
+            lowest: 3 + i32::try_from(kept).unwrap_or(0),
+            held: Vec::new(),
+        }
     }
 
     /// Takes a descriptor for the child's use.
@@ -62,7 +65,11 @@ impl Numbers {
 
     /// As `number`, unless it is in its place already.
     pub fn stream(&mut self, number: RawFd, place: RawFd) -> Result<RawFd, LaunchError> {
-        if number == place { Ok(number) } else { self.number(number) }
+        if number == place {
+            Ok(number)
+        } else {
+            self.number(number)
+        }
     }
 }
 
@@ -75,23 +82,35 @@ impl<'a> Prepared<'a> {
     ) -> Result<Prepared<'a>, LaunchError> {
         let plan = launch.plan;
         let mut numbers = Numbers::new(launch.keep.len());
-        launch.channel.above(numbers.lowest).map_err(|e| LaunchError::io("arrange descriptors", e))?;
+        launch
+            .channel
+            .above(numbers.lowest)
+            .map_err(|e| LaunchError::io("arrange descriptors", e))?;
         let (report, gate) = launch.channel.far();
         let (report, gate) = (Some(report.as_raw_fd()), Some(gate.as_raw_fd()));
         let joins = match launch.group {
-            Some(group) if !placed => {
-                group.join_fds().iter().map(|f| numbers.number(f.as_raw_fd())).collect::<Result<_, _>>()?
-            }
+            Some(group) if !placed => group
+                .join_fds()
+                .iter()
+                .map(|f| numbers.number(f.as_raw_fd()))
+                .collect::<Result<_, _>>()?,
             _ => Vec::new(),
         };
         let (namespaces, net) = open_namespaces(plan, &mut numbers)?;
-        let pid_ns = namespaces.iter().find(|(k, _)| *k == NamespaceKind::Pid).map(|(_, n)| *n);
+        let pid_ns = namespaces
+            .iter()
+            .find(|(k, _)| *k == NamespaceKind::Pid)
+            .map(|(_, n)| *n);
         let binds = std::mem::take(&mut launch.binds)
             .into_iter()
             .map(|(index, tree)| Ok((index, numbers.take(tree)?)))
             .collect::<Result<Vec<_>, LaunchError>>()?;
         let (stdio, console, far_console) = streams(&launch.stdio, &mut numbers)?;
-        let keep = launch.keep.iter().map(|k| numbers.number(*k)).collect::<Result<Vec<_>, _>>()?;
+        let keep = launch
+            .keep
+            .iter()
+            .map(|k| numbers.number(*k))
+            .collect::<Result<Vec<_>, _>>()?;
         let init = match (plan.init, launch.init) {
             (true, Some(binary)) => Some(numbers.number(binary.as_raw_fd())?),
             (true, None) => return Err(LaunchError::other("an init was asked for without its binary")),
@@ -119,10 +138,21 @@ impl<'a> Prepared<'a> {
             identity: identity(plan),
             files: Buffers::new(),
             init,
-            sibling: sibling.map(|words| Sibling { pid_ns, target: None, pid: words.word(0), fault: None }),
+            sibling: sibling.map(|words| Sibling {
+                pid_ns,
+                target: None,
+                pid: words.word(0),
+                fault: None,
+            }),
         };
         wires.gaps = gaps(&wires);
-        Ok(Prepared { wires, channel: launch.channel, console, net, held: numbers.held })
+        Ok(Prepared {
+            wires,
+            channel: launch.channel,
+            console,
+            net,
+            held: numbers.held,
+        })
     }
 
     /// What the maker keeps once the clone is done.
@@ -136,7 +166,11 @@ impl<'a> Prepared<'a> {
 /// All that is not named here is closed at once in the child (R4).
 pub(crate) fn gaps(wires: &Wires<'_>) -> Vec<(u32, u32)> {
     let mut numbers: Vec<RawFd> = Vec::with_capacity(32);
-    numbers.extend([wires.report, wires.gate, wires.console, wires.init].into_iter().flatten());
+    numbers.extend(
+        [wires.report, wires.gate, wires.console, wires.init]
+            .into_iter()
+            .flatten(),
+    );
     numbers.extend(wires.stdio.iter().flatten());
     numbers.extend(&wires.joins);
     numbers.extend(&wires.keep);
@@ -165,7 +199,10 @@ fn open_namespaces(plan: &Plan, numbers: &mut Numbers) -> Result<Opened, LaunchE
             ))
         })?;
         if *kind == NamespaceKind::Network {
-            net = Some(file.try_clone().map_err(|e| LaunchError::io("duplicate a descriptor", e))?);
+            net = Some(
+                file.try_clone()
+                    .map_err(|e| LaunchError::io("duplicate a descriptor", e))?,
+            );
         }
         opened.push((*kind, numbers.take(file)?));
     }
@@ -177,7 +214,11 @@ type Streams = ([Option<RawFd>; 3], Option<OwnedFd>, Option<RawFd>);
 /// The three streams, our end of the console's socket, and the child's.
 pub(crate) fn streams(stdio: &Stdio<'_>, numbers: &mut Numbers) -> Result<Streams, LaunchError> {
     match stdio {
-        Stdio::Fds { stdin, stdout, stderr } => {
+        Stdio::Fds {
+            stdin,
+            stdout,
+            stderr,
+        } => {
             let mut all = [None; 3];
             for (place, stream) in (0..).zip([stdin, stdout, stderr]) {
                 all[place as usize] = Some(numbers.stream(stream.as_raw_fd(), place)?);
@@ -207,7 +248,10 @@ pub(crate) fn strings(plan: &Plan) -> (Strings, Strings) {
     }
     arguments.extend(program.arguments.iter().cloned());
     let room = if program.find_home { 4096 + 8 } else { 0 };
-    (Strings::new(arguments, 0), Strings::new(program.environment.clone(), room))
+    (
+        Strings::new(arguments, 0),
+        Strings::new(program.environment.clone(), room),
+    )
 }
 
 pub(crate) fn request(plan: &Plan) -> Option<Request> {
@@ -241,7 +285,9 @@ pub(crate) fn filter(
             let filter = crate::seccomp::compile(profile)
                 .map_err(|e| LaunchError::other(format!("the seccomp profile cannot be used: {e}")))?;
             if filter.listener.is_some() {
-                return Err(LaunchError::other("linux.seccomp.listenerPath is not supported yet"));
+                return Err(LaunchError::other(
+                    "linux.seccomp.listenerPath is not supported yet",
+                ));
             }
             Ok(Some((filter.program, filter.flags)))
         }
@@ -258,7 +304,12 @@ fn root(rootfs: Rootfs<'_>, bundle: &Path, numbers: &mut Numbers) -> Result<Root
     match rootfs {
         Rootfs::Directory(path) => Ok(Root::Directory(cstring(path)?)),
         Rootfs::Tree(tree) => Ok(Root::Tree(numbers.take(tree)?, cstring(bundle)?)),
-        Rootfs::Overlay { lowers, upper, work, volatile } => overlay(lowers, upper, work, volatile),
+        Rootfs::Overlay {
+            lowers,
+            upper,
+            work,
+            volatile,
+        } => overlay(lowers, upper, work, volatile),
     }
 }
 
@@ -282,18 +333,17 @@ fn overlay(lowers: &[&Path], upper: &Path, work: &Path, volatile: bool) -> Resul
         options.push((c"volatile".into(), None));
     }
     if fits {
-        return Ok(Root::Overlay { options, legacy: None, at });
+        return Ok(Root::Overlay {
+            options,
+            legacy: None,
+            at,
+        });
     }
     let legacy = Some(overlay_data(lowers, upper, work, volatile)?);
     Ok(Root::Overlay { options, legacy, at })
 }
 
-fn overlay_data(
-    lowers: &[&Path],
-    upper: &Path,
-    work: &Path,
-    volatile: bool,
-) -> Result<CString, LaunchError> {
+fn overlay_data(lowers: &[&Path], upper: &Path, work: &Path, volatile: bool) -> Result<CString, LaunchError> {
     let escaped = |path: &Path| {
         let mut text = Vec::new();
         for byte in path.as_os_str().as_bytes() {
@@ -330,7 +380,10 @@ fn overlay_takes_layers() -> bool {
 
 /// What a container on cgroup v1 sees in `/sys/fs/cgroup`: its own cgroup in each tree, under the tree's usual names.
 fn cgroup_trees(plan: &Plan, group: Option<&Group>) -> Result<Vec<CgroupTree>, LaunchError> {
-    let wanted = plan.steps.iter().any(|s| matches!(s, Step::Cgroups(mount) if mount.v1));
+    let wanted = plan
+        .steps
+        .iter()
+        .any(|s| matches!(s, Step::Cgroups(mount) if mount.v1));
     if !wanted {
         return Ok(Vec::new());
     }
@@ -353,13 +406,23 @@ fn cgroup_tree(name: &str, controllers: &[Controller], path: &str) -> Result<Cgr
     };
     let names: Vec<&str> = controllers.iter().map(|c| c.name(Version::V1)).collect();
     let parameters = if names.is_empty() {
-        vec![(c"none".to_owned(), None), (c"name".to_owned(), Some(text(name)?))]
+        vec![
+            (c"none".to_owned(), None),
+            (c"name".to_owned(), Some(text(name)?)),
+        ]
     } else {
-        names.iter().map(|n| Ok((text(n)?, None))).collect::<Result<_, LaunchError>>()?
+        names
+            .iter()
+            .map(|n| Ok((text(n)?, None)))
+            .collect::<Result<_, LaunchError>>()?
     };
     Ok(CgroupTree {
         name: text(name)?,
-        links: names.iter().filter(|n| **n != name).map(|n| text(n)).collect::<Result<_, _>>()?,
+        links: names
+            .iter()
+            .filter(|n| **n != name)
+            .map(|n| text(n))
+            .collect::<Result<_, _>>()?,
         source: text(path)?,
         parameters,
     })

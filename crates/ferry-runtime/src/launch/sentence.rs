@@ -24,7 +24,11 @@ fn words(errno: i32) -> String {
 pub(crate) fn tolerated(step: Option<&Step>, errno: i32) -> String {
     match step {
         Some(Step::OomScore { value, .. }) => {
-            format!("oom_score_adj {} was refused and left as it is: {}", show(value), words(errno))
+            format!(
+                "oom_score_adj {} was refused and left as it is: {}",
+                show(value),
+                words(errno)
+            )
         }
         Some(step) => format!("{step} was refused and left out: {}", words(errno)),
         None => format!("a step was refused and left out: {}", words(errno)),
@@ -48,14 +52,19 @@ pub(crate) fn failed(steps: &[Step], program: &Program, at: u32, fault: Fault) -
     match steps.get(at as usize) {
         Some(Step::FindProgram) => not_found(program, fault),
         Some(Step::Identity) => LaunchError::other(identity(program, fault)),
-        Some(Step::WorkDir(path) | Step::WorkDirAsUser(path)) => LaunchError::other(work_dir(&show(path), fault)),
+        Some(Step::WorkDir(path) | Step::WorkDirAsUser(path)) => {
+            LaunchError::other(work_dir(&show(path), fault))
+        }
         Some(step) => LaunchError::other(step_failed(step, fault)),
         None => LaunchError::other(format!("cannot arrange descriptors: {words}")),
     }
 }
 
 fn argument(program: &Program) -> String {
-    program.arguments.first().map_or_else(String::new, |a| show(a).into_owned())
+    program
+        .arguments
+        .first()
+        .map_or_else(String::new, |a| show(a).into_owned())
 }
 
 fn not_found(program: &Program, fault: Fault) -> LaunchError {
@@ -67,15 +76,18 @@ fn not_found(program: &Program, fault: Fault) -> LaunchError {
     let errno = Errno::from_raw_os_error(fault.errno);
     let words = words(fault.errno);
     match errno {
-        Errno::ACCESS => {
-            LaunchError::new(LaunchErrorKind::PermissionDenied, format!("exec: \"{name}\": permission denied"))
-        }
-        Errno::ISDIR => {
-            LaunchError::new(LaunchErrorKind::PermissionDenied, format!("exec: \"{name}\": is a directory"))
-        }
-        Errno::NOENT | Errno::NOTDIR => {
-            LaunchError::new(LaunchErrorKind::NotFound, format!("exec: \"{name}\": stat {name}: {words}"))
-        }
+        Errno::ACCESS => LaunchError::new(
+            LaunchErrorKind::PermissionDenied,
+            format!("exec: \"{name}\": permission denied"),
+        ),
+        Errno::ISDIR => LaunchError::new(
+            LaunchErrorKind::PermissionDenied,
+            format!("exec: \"{name}\": is a directory"),
+        ),
+        Errno::NOENT | Errno::NOTDIR => LaunchError::new(
+            LaunchErrorKind::NotFound,
+            format!("exec: \"{name}\": stat {name}: {words}"),
+        ),
         _ => LaunchError::other(format!("exec: \"{name}\": stat {name}: {words}")),
     }
 }
@@ -85,7 +97,10 @@ fn exec_failed(program: &Program, errno: i32) -> LaunchError {
     let words = words(errno);
     let message = format!("exec {name}: {words}");
     match Errno::from_raw_os_error(errno) {
-        Errno::NOEXEC => LaunchError::new(LaunchErrorKind::ExecFormat, format!("exec {name}: exec format error")),
+        Errno::NOEXEC => LaunchError::new(
+            LaunchErrorKind::ExecFormat,
+            format!("exec {name}: exec format error"),
+        ),
         // The file was there: its interpreter is not.
         Errno::NOENT => LaunchError::new(LaunchErrorKind::NotFound, message),
         Errno::ACCESS | Errno::PERM | Errno::ISDIR => {
@@ -110,7 +125,10 @@ fn identity(program: &Program, fault: Fault) -> String {
 fn unreadable(path: &str, errno: i32) -> String {
     match Errno::from_raw_os_error(errno) {
         Errno::INVAL => format!("the image's {path} is not a regular file"),
-        Errno::FBIG => format!("the image's {path} is longer than {} bytes", crate::user::MAX_FILE),
+        Errno::FBIG => format!(
+            "the image's {path} is longer than {} bytes",
+            crate::user::MAX_FILE
+        ),
         _ => format!("cannot read the image's {path}: {}", words(errno)),
     }
 }
@@ -138,7 +156,10 @@ fn step_failed(step: &Step, fault: Fault) -> String {
                         show(&mount.kind),
                         show(&mount.destination),
                         show(key),
-                        value.as_ref().map(|v| format!("={}", show(v))).unwrap_or_default(),
+                        value
+                            .as_ref()
+                            .map(|v| format!("={}", show(v)))
+                            .unwrap_or_default(),
                     ),
                     None => mounting(&show(&mount.kind), &show(&mount.destination), &words),
                 }
@@ -146,7 +167,9 @@ fn step_failed(step: &Step, fault: Fault) -> String {
         Step::Bind(bind) => mount_failed(&show(&bind.source), &show(&bind.destination), fault)
             .unwrap_or_else(|| mounting(&show(&bind.source), &show(&bind.destination), &words)),
         Step::Cgroups(mount) => mounting("cgroup", &show(&mount.destination), &words),
-        Step::AttachRoot { .. } => format!("cannot mount the root file system{}: {words}", part(fault.detail)),
+        Step::AttachRoot { .. } => {
+            format!("cannot mount the root file system{}: {words}", part(fault.detail))
+        }
         Step::Limit(limit) => format!(
             "error setting rlimit {} to {}:{}: {words}",
             crate::plan::limit_name(limit.resource),
@@ -156,10 +179,18 @@ fn step_failed(step: &Step, fault: Fault) -> String {
         Step::Mask(path) => format!("cannot mask /{}: {words}", show(path)),
         Step::ReadOnly(path) => format!("cannot make /{} read-only: {words}", show(path)),
         Step::Sysctl(path, value) => {
-            format!("cannot set the kernel parameter {} to {:?}: {words}", show(path), show(value))
+            format!(
+                "cannot set the kernel parameter {} to {:?}: {words}",
+                show(path),
+                show(value)
+            )
         }
         Step::Device(device) => {
-            format!("cannot make the device /{}{}: {words}", show(&device.path), part(fault.detail))
+            format!(
+                "cannot make the device /{}{}: {words}",
+                show(&device.path),
+                part(fault.detail)
+            )
         }
         Step::Join(kind) => format!("cannot join the {kind:?} namespace: {words}"),
         Step::Filter => format!("cannot load the seccomp filter: {words}"),
@@ -175,10 +206,16 @@ fn mounting(source: &str, destination: &str, words: &str) -> String {
 fn mount_failed(source: &str, destination: &str, fault: Fault) -> Option<String> {
     let words = words(fault.errno);
     Some(match fault.detail {
-        detail::INSIDE_PROC => mounting(source, destination, "cannot be mounted because it is inside /proc"),
-        detail::DESTINATION => {
-            mounting(source, destination, &format!("create mountpoint for /{destination} mount: {words}"))
-        }
+        detail::INSIDE_PROC => mounting(
+            source,
+            destination,
+            "cannot be mounted because it is inside /proc",
+        ),
+        detail::DESTINATION => mounting(
+            source,
+            destination,
+            &format!("create mountpoint for /{destination} mount: {words}"),
+        ),
         detail::SOURCE => mounting(source, destination, &format!("open {source}: {words}")),
         detail::COPY_UP => mounting(source, destination, &format!("copy what it hides: {words}")),
         _ => return None,
@@ -216,14 +253,20 @@ mod tests {
             arguments: vec![std::ffi::CString::new(name).unwrap()],
             environment: vec![],
             candidates: vec![],
-            user: User::Lookup { user: "foo".into(), groups: vec![] },
+            user: User::Lookup {
+                user: "foo".into(),
+                groups: vec![],
+            },
             find_home: false,
             terminal: false,
         }
     }
 
     fn say(step: Step, name: &str, detail: u32, errno: Errno) -> (String, u8) {
-        let fault = Fault { detail, errno: errno.raw_os_error() };
+        let fault = Fault {
+            detail,
+            errno: errno.raw_os_error(),
+        };
         let error = failed(&[step], &program(name), 0, fault);
         (error.to_string(), error.exit_code())
     }
@@ -239,8 +282,14 @@ mod tests {
             find("/x", 0, Errno::NOENT),
             ("exec: \"/x\": stat /x: no such file or directory".into(), 127)
         );
-        assert_eq!(find("/x", 0, Errno::ACCESS), ("exec: \"/x\": permission denied".into(), 126));
-        assert_eq!(find("/etc", 0, Errno::ISDIR), ("exec: \"/etc\": is a directory".into(), 126));
+        assert_eq!(
+            find("/x", 0, Errno::ACCESS),
+            ("exec: \"/x\": permission denied".into(), 126)
+        );
+        assert_eq!(
+            find("/etc", 0, Errno::ISDIR),
+            ("exec: \"/etc\": is a directory".into(), 126)
+        );
         assert_eq!(
             say(Step::WorkDir(c"/x".into()), "sh", 0, Errno::NOTDIR).0,
             "chdir to cwd (\"/x\") set in config.json failed: not a directory"

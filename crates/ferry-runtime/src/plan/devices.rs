@@ -31,7 +31,10 @@ pub(super) fn steps(
     process: &Process,
     steps: &mut Vec<Step>,
 ) -> Result<(), PlanError> {
-    let bound = spec.mounts.iter().any(|m| clean(&m.destination) == "/dev" && is_bind(m));
+    let bound = spec
+        .mounts
+        .iter()
+        .any(|m| clean(&m.destination) == "/dev" && is_bind(m));
     if !bound {
         let own = spec.linux.as_ref().map_or(&[][..], |l| &l.devices);
         for device in own {
@@ -52,12 +55,18 @@ pub(super) fn steps(
             steps.push(Step::Device(node(&device, layout)?));
         }
         for (path, target) in LINKS {
-            steps.push(Step::Link { path: cstring("path", path)?, target: cstring("target", target)? });
+            steps.push(Step::Link {
+                path: cstring("path", path)?,
+                target: cstring("target", target)?,
+            });
         }
     }
     if process.terminal {
         let size = process.console_size.as_ref().map(|s| (s.height, s.width));
-        steps.push(Step::Terminal(Terminal { size, console: !bound }));
+        steps.push(Step::Terminal(Terminal {
+            size,
+            console: !bound,
+        }));
     }
     Ok(())
 }
@@ -83,7 +92,11 @@ fn node(device: &runtime::Device, layout: &Layout) -> Result<Device, PlanError> 
     Ok(Device {
         path: beneath(&field, &device.path)?,
         mode: kind | device.file_mode.unwrap_or(0o666) & 0o7777,
-        number: if kind == FIFO { (0, 0) } else { (number(device.major)?, number(device.minor)?) },
+        number: if kind == FIFO {
+            (0, 0)
+        } else {
+            (number(device.major)?, number(device.minor)?)
+        },
         owner: (device.uid.unwrap_or(0), device.gid.unwrap_or(0)),
         bind: if layout.in_user_namespace() && kind != FIFO {
             Some(cstring(&field, &device.path)?)

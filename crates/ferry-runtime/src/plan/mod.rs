@@ -9,15 +9,15 @@ mod namespaces;
 mod process;
 mod security;
 mod step;
+#[cfg(test)]
+mod tests;
 mod text;
 
-pub use step::{
-    Bind, CgroupMount, Device, FileSystem, HookPoint, Limit, Step, Terminal,
-};
 pub(crate) use mounts::option_names as mount_option_names;
 pub(crate) use namespaces::flag;
 pub(crate) use process::{limit_name, program};
 pub(crate) use security::MODES as MEMORY_MODES;
+pub use step::{Bind, CgroupMount, Device, FileSystem, HookPoint, Limit, Step, Terminal};
 
 use crate::host::HostFacts;
 use ferry_oci::runtime::{Hooks, NamespaceKind, Process, Seccomp, Spec};
@@ -148,11 +148,17 @@ impl fmt::Display for PlanError {
 impl std::error::Error for PlanError {}
 
 fn invalid(field: impl Into<String>, reason: impl Into<String>) -> PlanError {
-    PlanError::Invalid { field: field.into(), reason: reason.into() }
+    PlanError::Invalid {
+        field: field.into(),
+        reason: reason.into(),
+    }
 }
 
 fn unsupported(field: impl Into<String>, reason: impl Into<String>) -> PlanError {
-    PlanError::Unsupported { field: field.into(), reason: reason.into() }
+    PlanError::Unsupported {
+        field: field.into(),
+        reason: reason.into(),
+    }
 }
 
 /// A string for the kernel; `field` is blamed for a NUL byte.
@@ -172,7 +178,10 @@ fn beneath(field: &str, path: &str) -> Result<CString, PlanError> {
 /// Whether `path` is `directory` or lies in it, once `.`, `..` and doubled slashes are resolved by text.
 fn lies_in(path: &str, directory: &str) -> bool {
     let clean = clean(path);
-    clean == directory || clean.strip_prefix(directory).is_some_and(|rest| rest.starts_with('/'))
+    clean == directory
+        || clean
+            .strip_prefix(directory)
+            .is_some_and(|rest| rest.starts_with('/'))
 }
 
 fn clean(path: &str) -> String {
@@ -193,7 +202,10 @@ fn clean(path: &str) -> String {
 pub fn compile(spec: &Spec, facts: &HostFacts, options: &Options) -> Result<Plan, PlanError> {
     let linux = spec.linux.clone().unwrap_or_default();
     let root = spec.root.as_ref().ok_or_else(|| invalid("root", "is missing"))?;
-    let process = spec.process.as_ref().ok_or_else(|| invalid("process", "is missing"))?;
+    let process = spec
+        .process
+        .as_ref()
+        .ok_or_else(|| invalid("process", "is missing"))?;
     refuse_unsupported(&linux)?;
     let layout = namespaces::Layout::of(&linux, facts)?;
     let mut warnings = Vec::new();
@@ -217,7 +229,13 @@ pub fn compile(spec: &Spec, facts: &HostFacts, options: &Options) -> Result<Plan
     if let Some(personality) = &linux.personality {
         security::personality(personality, &mut steps)?;
     }
-    process::last_steps(process, linux.seccomp.is_some(), (&layout, facts), &mut steps, &mut warnings)?;
+    process::last_steps(
+        process,
+        linux.seccomp.is_some(),
+        (&layout, facts),
+        &mut steps,
+        &mut warnings,
+    )?;
 
     Ok(Plan {
         clone: layout.clone_flags(),
@@ -253,7 +271,13 @@ pub fn compile_exec(
     if let Some(personality) = &linux.personality {
         security::personality(personality, &mut steps)?;
     }
-    process::last_steps(process, linux.seccomp.is_some(), (&layout, facts), &mut steps, &mut warnings)?;
+    process::last_steps(
+        process,
+        linux.seccomp.is_some(),
+        (&layout, facts),
+        &mut steps,
+        &mut warnings,
+    )?;
     Ok(Plan {
         clone: 0,
         joined: Vec::new(),
@@ -277,10 +301,16 @@ fn has_early_hooks(hooks: Option<&Hooks>) -> bool {
 
 fn refuse_unsupported(linux: &ferry_oci::runtime::Linux) -> Result<(), PlanError> {
     if linux.intel_rdt.is_some() {
-        return Err(unsupported("linux.intelRdt", "cache and bandwidth allocation is not there yet"));
+        return Err(unsupported(
+            "linux.intelRdt",
+            "cache and bandwidth allocation is not there yet",
+        ));
     }
     if !linux.net_devices.is_empty() {
-        return Err(unsupported("linux.netDevices", "moving interfaces is not there yet"));
+        return Err(unsupported(
+            "linux.netDevices",
+            "moving interfaces is not there yet",
+        ));
     }
     Ok(())
 }

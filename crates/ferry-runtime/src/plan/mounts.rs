@@ -19,8 +19,15 @@ const SHARED: u64 = 1 << 20;
 
 /// Files in procfs that may be mounted over, since they tell of resources and hold no switch.
 const MAY_COVER: [&str; 9] = [
-    "/proc/cpuinfo", "/proc/diskstats", "/proc/meminfo", "/proc/stat", "/proc/swaps", "/proc/uptime",
-    "/proc/loadavg", "/proc/slabinfo", "/proc/net/dev",
+    "/proc/cpuinfo",
+    "/proc/diskstats",
+    "/proc/meminfo",
+    "/proc/stat",
+    "/proc/swaps",
+    "/proc/uptime",
+    "/proc/loadavg",
+    "/proc/slabinfo",
+    "/proc/net/dev",
 ];
 
 /// What a list of options asks for.
@@ -54,16 +61,44 @@ pub(super) fn propagation(name: &str) -> Option<u64> {
 /// Every option that is not a file system's own, for `features`.
 pub(crate) fn option_names() -> Vec<String> {
     const ATTRIBUTES: [&str; 17] = [
-        "ro", "rw", "nosuid", "suid", "nodev", "dev", "noexec", "exec", "nodiratime", "diratime", "nosymfollow",
-        "symfollow", "noatime", "atime", "relatime", "norelatime", "strictatime",
+        "ro",
+        "rw",
+        "nosuid",
+        "suid",
+        "nodev",
+        "dev",
+        "noexec",
+        "exec",
+        "nodiratime",
+        "diratime",
+        "nosymfollow",
+        "symfollow",
+        "noatime",
+        "atime",
+        "relatime",
+        "norelatime",
+        "strictatime",
     ];
-    const OTHERS: [&str; 9] =
-        ["async", "bind", "defaults", "loud", "nomand", "nostrictatime", "rbind", "silent", "tmpcopyup"];
+    const OTHERS: [&str; 9] = [
+        "async",
+        "bind",
+        "defaults",
+        "loud",
+        "nomand",
+        "nostrictatime",
+        "rbind",
+        "silent",
+        "tmpcopyup",
+    ];
     let mut names: Vec<String> = OTHERS.map(str::to_owned).into();
     for name in ["private", "slave", "shared", "unbindable"] {
         names.extend([name.to_owned(), format!("r{name}")]);
     }
-    names.extend(ATTRIBUTES.iter().flat_map(|name| [(*name).to_owned(), format!("r{name}")]));
+    names.extend(
+        ATTRIBUTES
+            .iter()
+            .flat_map(|name| [(*name).to_owned(), format!("r{name}")]),
+    );
     names.sort();
     names
 }
@@ -106,7 +141,10 @@ fn apply(to: &mut MountAttr, set: bool, bits: u64) {
 }
 
 fn parse(mount: &Mount) -> Result<Parsed, PlanError> {
-    let mut parsed = Parsed { bind: mount.kind == "bind", ..Parsed::default() };
+    let mut parsed = Parsed {
+        bind: mount.kind == "bind",
+        ..Parsed::default()
+    };
     for option in &mount.options {
         match option.as_str() {
             "bind" => parsed.bind = true,
@@ -162,13 +200,22 @@ pub(super) fn prepare(spec: &Spec, layout: &Layout, steps: &mut Vec<Step>) -> Re
     let kind = match wanted {
         "" => SLAVE | REC,
         name => propagation(name).ok_or_else(|| {
-            invalid("linux.rootfsPropagation", format!("{name:?} is not a propagation type"))
+            invalid(
+                "linux.rootfsPropagation",
+                format!("{name:?} is not a propagation type"),
+            )
         })?,
     };
     // An unbindable tree could not be pivoted to; its own root becomes unbindable at the end.
-    let first = if kind & UNBINDABLE != 0 { PRIVATE | REC } else { kind | REC };
+    let first = if kind & UNBINDABLE != 0 {
+        PRIVATE | REC
+    } else {
+        kind | REC
+    };
     steps.push(Step::Propagate(first));
-    steps.push(Step::AttachRoot { private_parent: kind & SHARED != 0 });
+    steps.push(Step::AttachRoot {
+        private_parent: kind & SHARED != 0,
+    });
     steps.push(Step::OpenProc);
     layout.time_steps(steps)
 }
@@ -206,15 +253,24 @@ pub(super) fn step(
     }
     if !label.is_empty() && !matches!(mount.kind.as_str(), "proc" | "sysfs") {
         if !facts.has_lsm("selinux") {
-            return Err(unsupported("linux.mountLabel", "this kernel has no active SELinux"));
+            return Err(unsupported(
+                "linux.mountLabel",
+                "this kernel has no active SELinux",
+            ));
         }
-        parsed.parameters.push((c"context".into(), Some(cstring("linux.mountLabel", label)?)));
+        parsed
+            .parameters
+            .push((c"context".into(), Some(cstring("linux.mountLabel", label)?)));
     }
     parsed.attributes.set |= parsed.recursive_attributes.set;
     if parsed.attributes.set & attr::RDONLY != 0 && has_writable_disk(&mount.kind) {
         parsed.parameters.push((c"ro".into(), None));
     }
-    let source = if mount.source.is_empty() { &mount.kind } else { &mount.source };
+    let source = if mount.source.is_empty() {
+        &mount.kind
+    } else {
+        &mount.source
+    };
     Ok(Step::FileSystem(FileSystem {
         index,
         kind: cstring("mounts.type", &mount.kind)?,
@@ -229,7 +285,10 @@ pub(super) fn step(
 
 /// Read-only for the mount is not enough where the file system would replay a journal.
 fn has_writable_disk(kind: &str) -> bool {
-    !matches!(kind, "proc" | "sysfs" | "tmpfs" | "mqueue" | "devpts" | "ramfs" | "overlay" | "securityfs" | "bpf")
+    !matches!(
+        kind,
+        "proc" | "sysfs" | "tmpfs" | "mqueue" | "devpts" | "ramfs" | "overlay" | "securityfs" | "bpf"
+    )
 }
 
 /// Nothing but procfs itself and a few harmless files may be mounted in procfs, nor anything over sysfs's switches.
@@ -244,7 +303,10 @@ fn may_cover(mount: &Mount, parsed: &Parsed) -> Result<bool, PlanError> {
     }
     Err(invalid(
         "mounts.destination",
-        format!("\"{}\" cannot be mounted because it is inside /proc", mount.destination),
+        format!(
+            "\"{}\" cannot be mounted because it is inside /proc",
+            mount.destination
+        ),
     ))
 }
 
@@ -257,10 +319,16 @@ fn bind(
     facts: &HostFacts,
 ) -> Result<Step, PlanError> {
     if mount.source.is_empty() {
-        return Err(invalid(format!("mounts[{}].source", mount.destination), "is empty"));
+        return Err(invalid(
+            format!("mounts[{}].source", mount.destination),
+            "is empty",
+        ));
     }
     if !parsed.recursive_attributes.is_empty() && !facts.mount_setattr {
-        return Err(unsupported("mounts.options", "recursive attributes need kernel 5.12"));
+        return Err(unsupported(
+            "mounts.options",
+            "recursive attributes need kernel 5.12",
+        ));
     }
     Ok(Step::Bind(Bind {
         index,
@@ -283,6 +351,10 @@ pub(super) fn finish(spec: &Spec, options: &Options, steps: &mut Vec<Step>) -> R
     if let Some(kind) = propagation(wanted) {
         steps.push(Step::RootPropagation(kind));
     }
-    steps.push(if options.no_pivot { Step::MoveRoot } else { Step::Pivot });
+    steps.push(if options.no_pivot {
+        Step::MoveRoot
+    } else {
+        Step::Pivot
+    });
     Ok(())
 }

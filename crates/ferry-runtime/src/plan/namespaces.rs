@@ -56,7 +56,10 @@ impl Layout {
             }
             match namespace.path.as_deref().filter(|p| !p.is_empty()) {
                 Some(path) if !path.starts_with('/') => {
-                    return Err(invalid("linux.namespaces.path", format!("{path:?} is not absolute")));
+                    return Err(invalid(
+                        "linux.namespaces.path",
+                        format!("{path:?} is not absolute"),
+                    ));
                 }
                 Some(path) => layout.joined.push((kind, path.into())),
                 None => layout.new.push(kind),
@@ -71,7 +74,10 @@ impl Layout {
         let any = !linux.uid_mappings.is_empty() || !linux.gid_mappings.is_empty();
         if !self.is_new(NamespaceKind::User) {
             if any && !self.has(NamespaceKind::User) {
-                return Err(invalid("linux.uidMappings", "needs a user namespace in linux.namespaces"));
+                return Err(invalid(
+                    "linux.uidMappings",
+                    "needs a user namespace in linux.namespaces",
+                ));
             }
             return Ok(());
         }
@@ -93,7 +99,10 @@ impl Layout {
             return Ok(());
         }
         if !self.is_new(NamespaceKind::Time) {
-            return Err(invalid("linux.timeOffsets", "needs a new time namespace in linux.namespaces"));
+            return Err(invalid(
+                "linux.timeOffsets",
+                "needs a new time namespace in linux.namespaces",
+            ));
         }
         let mut text = String::new();
         for (clock, offset) in &linux.time_offsets {
@@ -118,7 +127,11 @@ impl Layout {
     }
 
     pub fn kinds(&self) -> Vec<NamespaceKind> {
-        self.new.iter().copied().chain(self.joined.iter().map(|(k, _)| *k)).collect()
+        self.new
+            .iter()
+            .copied()
+            .chain(self.joined.iter().map(|(k, _)| *k))
+            .collect()
     }
 
     /// A user namespace other than the runtime's: device nodes cannot be made in it.
@@ -138,8 +151,8 @@ impl Layout {
     pub fn first_steps(&self) -> Vec<Step> {
         let mut steps = vec![Step::JoinCgroups];
         // Entering a user namespace gives rights over what it owns and takes those over what the host owns: the
-        // privileged enter it last, the others first. The pid namespace is entered by the last clone.
-        let mut kinds: Vec<_> = self.joined.iter().map(|(k, _)| *k).filter(|k| *k != NamespaceKind::Pid).collect();
+        // privileged enter it last, the others first. Joining a pid namespace is about children: the last clone enters.
+        let mut kinds: Vec<_> = self.joined.iter().map(|(k, _)| *k).collect();
         kinds.sort_by_key(|k| (*k == NamespaceKind::User) != self.rootless);
         steps.extend(kinds.into_iter().map(Step::Join));
         if self.in_user_namespace() {
@@ -154,7 +167,11 @@ impl Layout {
     /// The clocks, once there is a procfs to write their offsets to.
     pub fn time_steps(&self, steps: &mut Vec<Step>) -> Result<(), PlanError> {
         if self.is_new(NamespaceKind::Time) {
-            let offsets = self.time_offsets.as_deref().map(|o| cstring("linux.timeOffsets", o)).transpose()?;
+            let offsets = self
+                .time_offsets
+                .as_deref()
+                .map(|o| cstring("linux.timeOffsets", o))
+                .transpose()?;
             steps.push(Step::TimeNamespace(offsets));
         }
         Ok(())
@@ -170,13 +187,20 @@ impl Layout {
                 continue;
             }
             if !self.has(NamespaceKind::Uts) {
-                return Err(invalid(field, "needs a uts namespace: it would change the host's"));
+                return Err(invalid(
+                    field,
+                    "needs a uts namespace: it would change the host's",
+                ));
             }
             if name.len() > 64 {
                 return Err(invalid(field, "is longer than the kernel's 64 bytes"));
             }
             let name = cstring(field, name)?;
-            steps.push(if field == "hostname" { Step::Hostname(name) } else { Step::Domainname(name) });
+            steps.push(if field == "hostname" {
+                Step::Hostname(name)
+            } else {
+                Step::Domainname(name)
+            });
         }
         let sysctls = spec.linux.as_ref().map(|l| &l.sysctl);
         for (name, value) in sysctls.into_iter().flatten() {
@@ -188,12 +212,28 @@ impl Layout {
     /// Only parameters that a namespace of the container's own holds: all others would be the host's.
     fn sysctl(&self, name: &str, value: &str) -> Result<Step, PlanError> {
         const IPC: [&str; 8] = [
-            "kernel.msgmax", "kernel.msgmnb", "kernel.msgmni", "kernel.sem", "kernel.shmall", "kernel.shmmax",
-            "kernel.shmmni", "kernel.shm_rmid_forced",
+            "kernel.msgmax",
+            "kernel.msgmnb",
+            "kernel.msgmni",
+            "kernel.sem",
+            "kernel.shmall",
+            "kernel.shmmax",
+            "kernel.shmmni",
+            "kernel.shm_rmid_forced",
         ];
         // Either separator, as sysctl(8): the first one that appears is the separator.
         let dotted: String = if name.find('/') < name.find('.') && name.contains('/') || !name.contains('.') {
-            name.chars().map(|c| if c == '/' { '.' } else if c == '.' { '/' } else { c }).collect()
+            name.chars()
+                .map(|c| {
+                    if c == '/' {
+                        '.'
+                    } else if c == '.' {
+                        '/'
+                    } else {
+                        c
+                    }
+                })
+                .collect()
         } else {
             name.to_owned()
         };
@@ -215,12 +255,31 @@ impl Layout {
                 format!("sysctl \"{name}\" is not allowed in the host's {needs:?} namespace"),
             ));
         }
-        let path: String =
-            dotted.chars().map(|c| if c == '.' { '/' } else if c == '/' { '.' } else { c }).collect();
-        if path.split('/').any(|part| part.is_empty() || part == ".." || part == ".") {
-            return Err(invalid("linux.sysctl", format!("{name:?} is not a parameter's name")));
+        let path: String = dotted
+            .chars()
+            .map(|c| {
+                if c == '.' {
+                    '/'
+                } else if c == '/' {
+                    '.'
+                } else {
+                    c
+                }
+            })
+            .collect();
+        if path
+            .split('/')
+            .any(|part| part.is_empty() || part == ".." || part == ".")
+        {
+            return Err(invalid(
+                "linux.sysctl",
+                format!("{name:?} is not a parameter's name"),
+            ));
         }
-        Ok(Step::Sysctl(cstring("linux.sysctl", &path)?, cstring("linux.sysctl", value)?))
+        Ok(Step::Sysctl(
+            cstring("linux.sysctl", &path)?,
+            cstring("linux.sysctl", value)?,
+        ))
     }
 }
 

@@ -13,9 +13,22 @@ const DEFAULT_PATH: &str = "/bin:/usr/bin";
 
 /// `RLIMIT_…` by number (asm-generic/resource.h).
 const LIMITS: [&str; 16] = [
-    "RLIMIT_CPU", "RLIMIT_FSIZE", "RLIMIT_DATA", "RLIMIT_STACK", "RLIMIT_CORE", "RLIMIT_RSS", "RLIMIT_NPROC",
-    "RLIMIT_NOFILE", "RLIMIT_MEMLOCK", "RLIMIT_AS", "RLIMIT_LOCKS", "RLIMIT_SIGPENDING", "RLIMIT_MSGQUEUE",
-    "RLIMIT_NICE", "RLIMIT_RTPRIO", "RLIMIT_RTTIME",
+    "RLIMIT_CPU",
+    "RLIMIT_FSIZE",
+    "RLIMIT_DATA",
+    "RLIMIT_STACK",
+    "RLIMIT_CORE",
+    "RLIMIT_RSS",
+    "RLIMIT_NPROC",
+    "RLIMIT_NOFILE",
+    "RLIMIT_MEMLOCK",
+    "RLIMIT_AS",
+    "RLIMIT_LOCKS",
+    "RLIMIT_SIGPENDING",
+    "RLIMIT_MSGQUEUE",
+    "RLIMIT_NICE",
+    "RLIMIT_RTPRIO",
+    "RLIMIT_RTTIME",
 ];
 
 pub(super) fn steps(
@@ -31,12 +44,16 @@ pub(super) fn steps(
     }
     if !process.rlimits.is_empty() && options.lenient && !facts.can_raise_limits() {
         warnings.push(
-            "this host has no CAP_SYS_RESOURCE: resource limits above the engine's own are lowered to them".into(),
+            "this host has no CAP_SYS_RESOURCE: resource limits above the engine's own are lowered to them"
+                .into(),
         );
     }
     if let Some(score) = process.oom_score_adj {
         if !(-1000..=1000).contains(&score) {
-            return Err(invalid("process.oomScoreAdj", format!("{score} is not between -1000 and 1000")));
+            return Err(invalid(
+                "process.oomScoreAdj",
+                format!("{score} is not between -1000 and 1000"),
+            ));
         }
         steps.push(Step::OomScore {
             value: cstring("process.oomScoreAdj", &score.to_string())?,
@@ -56,7 +73,10 @@ pub(super) fn steps(
         steps.push(Step::Identity);
     }
     if !process.cwd.starts_with('/') {
-        return Err(invalid("process.cwd", format!("{:?} is not an absolute path", process.cwd)));
+        return Err(invalid(
+            "process.cwd",
+            format!("{:?} is not an absolute path", process.cwd),
+        ));
     }
     steps.push(Step::Umask(process.user.umask.unwrap_or(0o022) & 0o777));
     steps.push(Step::WorkDir(cstring("process.cwd", &process.cwd)?));
@@ -100,7 +120,10 @@ fn rlimit(limit: &ferry_oci::runtime::Rlimit, options: &Options) -> Result<Limit
     if limit.soft > limit.hard {
         return Err(invalid(
             "process.rlimits",
-            format!("{}: the soft limit {} is above the hard limit {}", limit.kind, limit.soft, limit.hard),
+            format!(
+                "{}: the soft limit {} is above the hard limit {}",
+                limit.kind, limit.soft, limit.hard
+            ),
         ));
     }
     Ok(Limit {
@@ -124,7 +147,11 @@ fn sets(
 ) -> Result<Sets, PlanError> {
     let known = (1u64 << (facts.last_capability + 1).min(63)) - 1;
     // In a new user namespace all capabilities are had, over that namespace.
-    let available = if layout.in_user_namespace() { known } else { facts.bounding & known };
+    let available = if layout.in_user_namespace() {
+        known
+    } else {
+        facts.bounding & known
+    };
     let mut missing = 0u64;
     let mut mask = |names: &[String]| {
         let mut mask = 0u64;
@@ -145,10 +172,16 @@ fn sets(
         ambient: mask(&wanted.ambient),
     };
     if sets.effective & !sets.permitted != 0 {
-        return Err(invalid("process.capabilities.effective", "has what permitted lacks"));
+        return Err(invalid(
+            "process.capabilities.effective",
+            "has what permitted lacks",
+        ));
     }
     if sets.ambient & !(sets.permitted & sets.inheritable) != 0 {
-        return Err(invalid("process.capabilities.ambient", "has what permitted or inheritable lacks"));
+        return Err(invalid(
+            "process.capabilities.ambient",
+            "has what permitted or inheritable lacks",
+        ));
     }
     if missing != 0 {
         let names: Vec<_> = capability::names(missing).collect();
@@ -205,7 +238,10 @@ fn io_priority(wanted: &IoPriority) -> Result<(u32, u32), PlanError> {
     };
     match u32::try_from(wanted.priority) {
         Ok(level @ 0..=7) => Ok((class, level)),
-        _ => Err(invalid(field, format!("priority {} is not between 0 and 7", wanted.priority))),
+        _ => Err(invalid(
+            field,
+            format!("priority {} is not between 0 and 7", wanted.priority),
+        )),
     }
 }
 
@@ -225,7 +261,10 @@ fn labels(process: &Process, facts: &HostFacts, steps: &mut Vec<Step>) -> Result
         if !facts.has_lsm("selinux") {
             return Err(unsupported(
                 "process.selinuxLabel",
-                format!("label {:?} was asked for and this kernel has no active SELinux", process.selinux_label),
+                format!(
+                    "label {:?} was asked for and this kernel has no active SELinux",
+                    process.selinux_label
+                ),
             ));
         }
         let value = cstring("process.selinuxLabel", &process.selinux_label)?;
@@ -236,7 +275,10 @@ fn labels(process: &Process, facts: &HostFacts, steps: &mut Vec<Step>) -> Result
 
 /// What is executed, by whom.
 pub(crate) fn program(process: &Process, options: &Options) -> Result<Program, PlanError> {
-    let first = process.args.first().ok_or_else(|| invalid("process.args", "is empty"))?;
+    let first = process
+        .args
+        .first()
+        .ok_or_else(|| invalid("process.args", "is empty"))?;
     let texts = |field: &str, texts: &[String]| -> Result<Vec<CString>, PlanError> {
         texts.iter().map(|t| cstring(field, t)).collect()
     };
@@ -246,7 +288,10 @@ pub(crate) fn program(process: &Process, options: &Options) -> Result<Program, P
         }
     }
     let user = match &options.user {
-        Some(user) => User::Lookup { user: user.clone(), groups: options.groups.clone() },
+        Some(user) => User::Lookup {
+            user: user.clone(),
+            groups: options.groups.clone(),
+        },
         None if !options.groups.is_empty() => User::Lookup {
             user: format!("{}:{}", process.user.uid, process.user.gid),
             groups: options.groups.clone(),
@@ -272,10 +317,18 @@ fn candidates(name: &str, environment: &[String]) -> Result<Vec<CString>, PlanEr
     if name.contains('/') {
         return Ok(vec![cstring("process.args", name)?]);
     }
-    let path = environment.iter().rev().find_map(|e| e.strip_prefix("PATH=")).unwrap_or(DEFAULT_PATH);
+    let path = environment
+        .iter()
+        .rev()
+        .find_map(|e| e.strip_prefix("PATH="))
+        .unwrap_or(DEFAULT_PATH);
     path.split(':')
         .map(|directory| {
-            let directory = if directory.is_empty() { "." } else { directory.trim_end_matches('/') };
+            let directory = if directory.is_empty() {
+                "."
+            } else {
+                directory.trim_end_matches('/')
+            };
             cstring("process.args", &format!("{directory}/{name}"))
         })
         .collect()

@@ -23,7 +23,12 @@ fn absolute(field: &str, path: &str) -> Result<std::ffi::CString, PlanError> {
 
 /// set_mempolicy(2)'s modes, by their numbers in linux/mempolicy.h.
 pub(crate) const MODES: [&str; 7] = [
-    "MPOL_DEFAULT", "MPOL_PREFERRED", "MPOL_BIND", "MPOL_INTERLEAVE", "MPOL_LOCAL", "MPOL_PREFERRED_MANY",
+    "MPOL_DEFAULT",
+    "MPOL_PREFERRED",
+    "MPOL_BIND",
+    "MPOL_INTERLEAVE",
+    "MPOL_LOCAL",
+    "MPOL_PREFERRED_MANY",
     "MPOL_WEIGHTED_INTERLEAVE",
 ];
 
@@ -43,14 +48,22 @@ pub(super) fn memory_policy(policy: &MemoryPolicy, steps: &mut Vec<Step>) -> Res
         };
     }
     let nodes = bits(field, &policy.nodes)?;
-    steps.push(Step::MemoryPolicy(u32::try_from(mode).unwrap_or(0) | flags, nodes));
+    steps.push(Step::MemoryPolicy(
+        u32::try_from(mode).unwrap_or(0) | flags,
+        nodes,
+    ));
     Ok(())
 }
 
 /// A list such as `0-2,5` as a bit mask of at most 1,024 bits.
 pub(super) fn bits(field: &str, list: &str) -> Result<Vec<u64>, PlanError> {
     const MOST: usize = 1024;
-    let wrong = || invalid(field, format!("{list:?} is not a list such as 0-2,5 below {MOST}"));
+    let wrong = || {
+        invalid(
+            field,
+            format!("{list:?} is not a list such as 0-2,5 below {MOST}"),
+        )
+    };
     let mut words: Vec<u64> = Vec::new();
     for part in list.split(',').map(str::trim).filter(|p| !p.is_empty()) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -77,7 +90,12 @@ pub(super) fn personality(personality: &Personality, steps: &mut Vec<Step>) -> R
     let domain = match personality.domain.as_str() {
         "LINUX" => 0,
         "LINUX32" => 8,
-        other => return Err(invalid(field, format!("domain {other:?} is neither LINUX nor LINUX32"))),
+        other => {
+            return Err(invalid(
+                field,
+                format!("domain {other:?} is neither LINUX nor LINUX32"),
+            ));
+        }
     };
     steps.push(Step::Personality(domain));
     Ok(())

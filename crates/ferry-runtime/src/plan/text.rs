@@ -28,7 +28,11 @@ impl fmt::Display for Plan {
             User::Ids { uid, gid, groups } => writeln!(f, "user {uid}:{gid} groups {groups:?}")?,
             User::Lookup { user, groups } => writeln!(f, "user {user:?} groups {groups:?}")?,
         }
-        writeln!(f, "run {:?} from {:?}", self.program.arguments, self.program.candidates)
+        writeln!(
+            f,
+            "run {:?} from {:?}",
+            self.program.arguments, self.program.candidates
+        )
     }
 }
 
@@ -41,12 +45,26 @@ impl fmt::Display for Step {
             Step::BecomeMapped => write!(f, "wait for id maps"),
             Step::Propagate(flags) => write!(f, "propagate / {flags:#x}"),
             Step::AttachRoot { private_parent } => {
-                write!(f, "attach root{}", if *private_parent { " below a private mount" } else { "" })
+                write!(
+                    f,
+                    "attach root{}",
+                    if *private_parent {
+                        " below a private mount"
+                    } else {
+                        ""
+                    }
+                )
             }
             Step::TimeNamespace(offsets) => write!(f, "new time namespace {offsets:?}"),
             Step::OpenProc => write!(f, "open procfs"),
             Step::FileSystem(m) => {
-                write!(f, "mount {} {} on {}", show(&m.kind), show(&m.source), show(&m.destination))?;
+                write!(
+                    f,
+                    "mount {} {} on {}",
+                    show(&m.kind),
+                    show(&m.source),
+                    show(&m.destination)
+                )?;
                 write!(f, " attributes {:#x}", m.attributes)?;
                 for (key, value) in &m.parameters {
                     match value {
@@ -74,8 +92,19 @@ impl fmt::Display for Step {
             ),
             Step::Device(d) => {
                 let (major, minor) = d.number;
-                write!(f, "device {} {:o} {major}:{minor} {}:{}", show(&d.path), d.mode, d.owner.0, d.owner.1)?;
-                if d.bind.is_some() { write!(f, " bound") } else { Ok(()) }
+                write!(
+                    f,
+                    "device {} {:o} {major}:{minor} {}:{}",
+                    show(&d.path),
+                    d.mode,
+                    d.owner.0,
+                    d.owner.1
+                )?;
+                if d.bind.is_some() {
+                    write!(f, " bound")
+                } else {
+                    Ok(())
+                }
             }
             Step::Link { path, target } => write!(f, "link {} -> {}", show(path), show(target)),
             Step::Terminal(t) => write!(f, "terminal {:?} console {}", t.size, t.console),
@@ -99,14 +128,28 @@ impl Step {
             Step::Pivot => write!(f, "pivot"),
             Step::MoveRoot => write!(f, "move root"),
             Step::Limit(l) => {
-                write!(f, "limit {} {:?}", super::process::limit_name(l.resource), l.values)?;
+                write!(
+                    f,
+                    "limit {} {:?}",
+                    super::process::limit_name(l.resource),
+                    l.values
+                )?;
                 if l.lenient { write!(f, " lenient") } else { Ok(()) }
             }
             Step::OomScore { value, lenient } => {
-                write!(f, "oom score {}{}", show(value), if *lenient { " lenient" } else { "" })
+                write!(
+                    f,
+                    "oom score {}{}",
+                    show(value),
+                    if *lenient { " lenient" } else { "" }
+                )
             }
             Step::Personality(domain) => write!(f, "personality {domain}"),
-            Step::Scheduler(s) => write!(f, "scheduler {} nice {} priority {}", s.policy, s.nice, s.priority),
+            Step::Scheduler(s) => write!(
+                f,
+                "scheduler {} nice {} priority {}",
+                s.policy, s.nice, s.priority
+            ),
             Step::IoPriority(class, level) => write!(f, "io priority {class} {level}"),
             Step::MemoryPolicy(mode, nodes) => write!(f, "memory policy {mode:#x} {nodes:?}"),
             Step::Label(file, value) => write!(f, "label {} {}", show(file), show(value)),
@@ -148,9 +191,17 @@ fn attributes(f: &mut fmt::Formatter<'_>, prefix: &str, attributes: &MountAttr) 
     if attributes.is_empty() {
         return Ok(());
     }
-    write!(f, " {prefix}set {:#x} clear {:#x}", attributes.set, attributes.clear)
+    write!(
+        f,
+        " {prefix}set {:#x} clear {:#x}",
+        attributes.set, attributes.clear
+    )
 }
 
 fn propagation(f: &mut fmt::Formatter<'_>, flags: u64) -> fmt::Result {
-    if flags == 0 { Ok(()) } else { write!(f, " propagation {flags:#x}") }
+    if flags == 0 {
+        Ok(())
+    } else {
+        write!(f, " propagation {flags:#x}")
+    }
 }
