@@ -281,8 +281,9 @@ fn cpu_time_is_metered() {
     let used: u64 = used.trim().parse().unwrap();
     let stats = fixture.group.stats().unwrap().cpu;
     let metered = stats.total - before;
-    let off = metered.abs_diff(used) as f64 / used as f64;
-    assert!(off < 0.05, "metered {metered} ns of {used}");
+    // The cgroup's meter also has what the load's clock does not: its start, and its way to sleep after the clock was read.
+    let share = metered as f64 / used as f64;
+    assert!((0.95..1.25).contains(&share), "metered {metered} ns of {used}");
     assert!(
         (stats.user + stats.system).abs_diff(stats.total) < 100_000_000,
         "{stats:?}"
