@@ -30,14 +30,9 @@ pub fn run(
     match arguments.action {
         Action::Help => return Ok(Some(config::help())),
         Action::Version => {
-            let commit = if release.commit.is_empty() {
-                "unknown"
-            } else {
-                &release.commit
-            };
             return Ok(Some(format!(
-                "Ferry version {}, build {commit}\n",
-                release.version
+                "Ferry version {}, build {}\n",
+                release.version, release.commit
             )));
         }
         Action::Validate | Action::Run => {}

@@ -17,9 +17,9 @@ pub use server::{Listen, ServeError, ServeOptions, Server, serve};
 pub struct Release {
     /// `0.1.0`.
     pub version: String,
-    /// The commit it was built from, or empty.
+    /// The commit it was built from, or `unknown`.
     pub commit: String,
-    /// When it was built, or empty.
+    /// When it was built, or `unknown`.
     pub built: String,
     /// The toolchain that built it.
     pub toolchain: String,
@@ -30,8 +30,8 @@ impl Default for Release {
     fn default() -> Self {
         Self {
             version: env!("CARGO_PKG_VERSION").into(),
-            commit: option_env!("FERRY_COMMIT").unwrap_or_default().into(),
-            built: option_env!("FERRY_BUILD_TIME").unwrap_or_default().into(),
+            commit: option_env!("FERRY_COMMIT").unwrap_or("unknown").into(),
+            built: option_env!("FERRY_BUILD_TIME").unwrap_or("unknown").into(),
             toolchain: concat!("rust", env!("CARGO_PKG_RUST_VERSION")).into(),
         }
     }

@@ -1,6 +1,6 @@
 //! The daemon's command line and `daemon.json`, in dockerd's words.
 //!
-//! Pure: arguments and the file's text in, [`Settings`] out. One table ([`options`]) has every option with its flag, its key in the file
+//! Pure: arguments and the file's text in, [`Settings`] out. One table (`options`) has every option with its flag, its key in the file
 //! and what it sets; what is known to dockerd and cannot be done here is in a second table and refused by name.
 
 mod file;

@@ -62,8 +62,8 @@ pub async fn logs(call: Call) -> Result<Answer> {
     let options = LogOptions {
         stdout,
         stderr,
-        since: call.query.time("since")?,
-        until: call.query.time("until")?,
+        since: call.query.time("since", '"')?,
+        until: call.query.time("until", '"')?,
         // Anything that is no number, and negative ones, mean all.
         tail: call.query.get("tail").parse().ok(),
         timestamps: call.query.flag("timestamps"),

@@ -222,7 +222,11 @@ pub async fn kill(call: Call) -> Result<Answer> {
         .containers()
         .kill(id, call.query.get("signal"))
         .await;
-    killed.map_err(|e| ApiError::from(e).context(format!("cannot kill container: {id}")))?;
+    let prefix = format!("cannot kill container: {id}");
+    killed.map_err(|e| match ApiError::from(e) {
+        e if e.message.starts_with(&prefix) => e,
+        e => e.context(prefix),
+    })?;
     Ok(no_content())
 }
 
@@ -240,10 +244,15 @@ pub async fn unpause(call: Call) -> Result<Answer> {
 
 /// `POST /containers/{id}/rename`.
 pub async fn rename(call: Call) -> Result<Answer> {
-    call.engine()
+    let renamed = call
+        .engine()
         .containers()
         .rename(call.var("id"), call.query.get("name"))
-        .await?;
+        .await;
+    renamed.map_err(|e| match ApiError::from(e) {
+        e if e.message.starts_with("Conflict.") => e.context("Error when allocating new name"),
+        e => e,
+    })?;
     Ok(no_content())
 }
 

@@ -15,7 +15,7 @@ use std::io;
 
 /// Streams what happens, past events first.
 pub async fn events(call: Call) -> Result<Answer> {
-    let (since, until) = (call.query.time("since")?, call.query.time("until")?);
+    let (since, until) = (call.query.time("since", '\'')?, call.query.time("until", '\'')?);
     if let (Some(since), Some(until)) = (since, until)
         && until < since
     {

@@ -111,7 +111,7 @@ fn told(view: &ExecView) -> ExecInspect {
         running,
         exit_code,
         pid,
-        can_remove,
+        can_remove: _,
     } = view;
     let (entrypoint, arguments) = spec
         .cmd
@@ -132,7 +132,7 @@ fn told(view: &ExecView) -> ExecInspect {
         open_stdin: spec.attach_stdin,
         open_stderr: spec.attach_stderr,
         open_stdout: spec.attach_stdout,
-        can_remove: *can_remove,
+        can_remove: false,
         container_id: container_id.clone(),
         detach_keys: base64::engine::general_purpose::STANDARD.encode(keys),
         pid: *pid,

@@ -178,15 +178,20 @@ impl Query {
             .map_err(|_| ApiError::invalid(format!("strconv.Atoi: parsing {text:?}: invalid syntax")))
     }
 
-    /// `seconds[.fraction]`; nothing and 0 are no time.
-    pub fn time(&self, key: &str) -> Result<Option<SystemTime>> {
+    /// `seconds[.fraction]`; nothing and 0 are no time. The refusal names the key in `quote`s.
+    pub fn time(&self, key: &str, quote: char) -> Result<Option<SystemTime>> {
         let text = self.get(key);
         if text.is_empty() || text == "0" {
             return Ok(None);
         }
         let refuse = || {
+            let (seconds, fraction) = text.split_once('.').unwrap_or((text, ""));
+            let (what, part) = match seconds.parse::<i64>() {
+                Ok(_) => ("nanoseconds", fraction),
+                Err(_) => ("seconds", seconds),
+            };
             ApiError::invalid(format!(
-                "invalid value for {key:?}: failed to parse value as UNIX timestamp: {text:?}"
+                "invalid value for {quote}{key}{quote}: invalid timestamp {text:?}: invalid {what} {part:?}: invalid syntax"
             ))
         };
         time::parse_unix(text).map(Some).ok_or_else(refuse)

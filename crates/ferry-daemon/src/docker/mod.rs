@@ -83,6 +83,7 @@ impl App {
             runtime: config.default_runtime.clone(),
             shm_size: config.default_shm_size,
             hostname: info.name.clone(),
+            oom_kill_disable: info.host.cgroup_version == 1,
         };
         let machine = Machine {
             memory: info.memory_total,

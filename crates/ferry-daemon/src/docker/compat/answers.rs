@@ -106,9 +106,15 @@ pub fn image(version: ApiVersion, mut answer: Value) -> Value {
         map.entry(key).or_insert_with(|| "".into());
     }
     map.insert("GraphDriver".into(), json!({"Data": null, "Name": "overlayfs"}));
+    let config = object(map.entry("Config").or_insert_with(|| json!({})));
+    for key in ["User", "WorkingDir"] {
+        config.entry(key).or_insert_with(|| "".into());
+    }
+    for key in ["Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"] {
+        config.entry(key).or_insert(Value::Null);
+    }
     if version < v(50) {
-        let config = object(map.entry("Config").or_insert_with(|| json!({})));
-        for key in ["Hostname", "Domainname", "Image", "User", "WorkingDir"] {
+        for key in ["Hostname", "Domainname", "Image"] {
             config.entry(key).or_insert_with(|| "".into());
         }
         for key in [
@@ -120,9 +126,6 @@ pub fn image(version: ApiVersion, mut answer: Value) -> Value {
             "StdinOnce",
         ] {
             config.entry(key).or_insert_with(|| false.into());
-        }
-        for key in ["Env", "Cmd", "Volumes", "Entrypoint", "OnBuild", "Labels"] {
-            config.entry(key).or_insert(Value::Null);
         }
     }
     answer
@@ -281,7 +284,8 @@ mod tests {
             (&Value::Null, &json!(["a"]))
         );
         let newer = image(v(51), new);
-        assert!(newer.get("VirtualSize").is_none() && newer["Config"].get("Env").is_none());
+        assert!(newer.get("VirtualSize").is_none() && newer["Config"].get("Hostname").is_none());
+        assert_eq!(newer["Config"].get("Env"), Some(&Value::Null));
         let mut row = json!({"Size": 7, "RepoTags": [], "RepoDigests": []});
         image_row(v(42), &mut row);
         assert_eq!(row["RepoTags"], json!(["<none>:<none>"]));

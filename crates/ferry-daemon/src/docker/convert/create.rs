@@ -174,10 +174,12 @@ fn storage(host: &mut HostConfig, spec: &mut ContainerSpec) -> Result<()> {
 
 /// The namespaces of a request; the rest of the isolation is left at its defaults.
 fn namespaces(host: &HostConfig) -> Result<Isolation> {
+    // Where several are wrong, Docker names ipc first.
     let ipc = ["none", "private", "host", "shareable", "container:"];
+    let ipc = namespace(&host.ipc_mode, "IPC", &ipc)?;
     Ok(Isolation {
+        ipc,
         pid: namespace(&host.pid_mode, "PID", &["host", "container:"])?,
-        ipc: namespace(&host.ipc_mode, "IPC", &ipc)?,
         uts: namespace(&host.uts_mode, "UTS", &["host"])?,
         cgroup: namespace(&host.cgroupns_mode, "cgroup namespace", &["private", "host"])?,
         user: namespace(&host.userns_mode, "user namespace", &["host"])?,

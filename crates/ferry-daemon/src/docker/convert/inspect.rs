@@ -119,7 +119,12 @@ pub fn networks(view: &ContainerView) -> BTreeMap<String, EndpointSettings> {
     let told = view.endpoints.iter().map(|e| {
         let own = asked.get(&e.network).or_else(|| asked.get(&e.network_id));
         let user_defined = super::super::compat::create::is_user_defined(&e.network);
-        (e.network.clone(), endpoint::told(e, own, user_defined))
+        let mut settings = endpoint::told(e, own, user_defined);
+        if view.state.status == Status::Created {
+            // Docker looks a network up when it first starts.
+            settings.network_id.clear();
+        }
+        (e.network.clone(), settings)
     });
     told.collect()
 }
@@ -132,6 +137,9 @@ pub fn inspect(view: &ContainerView, manifest: Option<Descriptor>, defaults: &De
         manually_stopped: _, path, args, files, execs, size, cgroup_path: _, sandbox,
     } = view;
     let running = is_running(at.status);
+    // Docker makes these files at the first start, however that ends.
+    let untouched = at.status == Status::Created && at.error.is_empty();
+    let file = |path: &String| if untouched { String::new() } else { path.clone() };
     Inspect {
         id: id.clone(),
         created: (*created).into(),
@@ -139,10 +147,10 @@ pub fn inspect(view: &ContainerView, manifest: Option<Descriptor>, defaults: &De
         args: args.clone(),
         state: state(at),
         image: image.id.to_string(),
-        resolv_conf_path: files.resolv_conf.clone(),
-        hostname_path: files.hostname.clone(),
-        hosts_path: files.hosts.clone(),
-        log_path: files.log.clone(),
+        resolv_conf_path: file(&files.resolv_conf),
+        hostname_path: file(&files.hostname),
+        hosts_path: file(&files.hosts),
+        log_path: file(&files.log),
         name: format!("/{name}"),
         restart_count: i64::from(*restart_count),
         driver: DRIVER.into(),

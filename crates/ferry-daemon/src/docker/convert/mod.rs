@@ -49,6 +49,7 @@ mod tests {
             runtime: "runc".into(),
             shm_size: 64 << 20,
             hostname: "vm".into(),
+            oom_kill_disable: true,
         }
     }
 

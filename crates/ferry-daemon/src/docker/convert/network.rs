@@ -111,7 +111,8 @@ pub fn row(view: &NetworkView) -> Network {
         created: (*created).into(),
         scope: (*scope).to_owned(),
         driver: config.driver.docker_name().to_owned(),
-        enable_ipv4: config.enable_ipv4,
+        // The networks without a bridge count as IPv4 networks with Docker.
+        enable_ipv4: config.enable_ipv4 || config.bridge.is_empty(),
         enable_ipv6: config.enable_ipv6,
         ipam: Ipam {
             driver: "default".into(),

@@ -93,10 +93,38 @@ fn memory(cgroup: &CgroupStats, machine: Machine) -> MemoryStats {
     MemoryStats {
         usage: cgroup.memory_usage,
         max_usage: cgroup.memory_max,
-        stats: cgroup.memory_stat.clone(),
+        stats: cgroup
+            .memory_stat
+            .iter()
+            .filter(|(key, _)| machine.cgroup_version != 1 || is_told(key))
+            .map(|(key, value)| (key.clone(), *value))
+            .collect(),
         failcnt: cgroup.memory_failcnt,
         limit: cgroup.memory_limit.min(machine.memory),
     }
+}
+
+/// What Docker tells of cgroup v1's `memory.stat`, by itself and as a total; newer kernels have more lines.
+fn is_told(key: &str) -> bool {
+    const KEYS: [&str; 15] = [
+        "active_anon",
+        "active_file",
+        "cache",
+        "dirty",
+        "inactive_anon",
+        "inactive_file",
+        "mapped_file",
+        "pgfault",
+        "pgmajfault",
+        "pgpgin",
+        "pgpgout",
+        "rss",
+        "rss_huge",
+        "unevictable",
+        "writeback",
+    ];
+    let limits = ["hierarchical_memory_limit", "hierarchical_memsw_limit"];
+    KEYS.contains(&key.strip_prefix("total_").unwrap_or(key)) || limits.contains(&key)
 }
 
 /// cgroup v1 tells all lists; v2 the bytes alone, and leaves out the others.

@@ -124,9 +124,8 @@ pub fn info(system: &SystemInfo, release: &Release) -> Info {
         },
         live_restore_enabled: true,
         init_binary: "ferry".into(),
-        init_commit: Commit {
-            id: release.commit.clone(),
-        },
+        // The init is a part of this binary.
+        init_commit: Commit { id: "N/A".into() },
         default_address_pools: pools
             .map(|p| AddressPool {
                 base: p.base.to_string(),
@@ -137,7 +136,7 @@ pub fn info(system: &SystemInfo, release: &Release) -> Info {
             driver: "nftables".into(),
             info: Vec::new(),
         }),
-        warnings: (!warnings.is_empty()).then(|| warnings.clone()),
+        warnings: (!warnings.is_empty()).then(|| warnings.iter().map(|w| warning(w)).collect()),
         ..host_part(host)
     }
 }
@@ -148,6 +147,15 @@ fn plugins(system: &SystemInfo) -> Plugins {
         network: texts(&system.network_drivers),
         authorization: None,
         log: texts(&system.log_drivers),
+    }
+}
+
+/// Docker's warnings say that they are.
+fn warning(text: &str) -> String {
+    if text.starts_with("WARNING: ") {
+        text.to_owned()
+    } else {
+        format!("WARNING: {text}")
     }
 }
 

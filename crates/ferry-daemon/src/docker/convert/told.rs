@@ -27,6 +27,8 @@ pub struct Defaults {
     pub shm_size: i64,
     /// The host's name.
     pub hostname: String,
+    /// Whether the oom killer can be turned off for a container (cgroup v1): only then is it told that it was not.
+    pub oom_kill_disable: bool,
 }
 
 fn list(items: &[String]) -> Option<Vec<String>> {
@@ -172,14 +174,18 @@ pub fn host(spec: &ContainerSpec, defaults: &Defaults) -> HostConfig {
         .map(mounts::told)
         .collect();
     host.mounts = (!asked.is_empty()).then_some(asked);
-    limits_told(limits, &mut host);
+    limits_told(limits, defaults, &mut host);
     isolation_told(isolation, defaults, &mut host);
     network_told(network, &mut host);
     host
 }
 
-fn limits_told(limits: &Resources, host: &mut HostConfig) {
+fn limits_told(limits: &Resources, defaults: &Defaults, host: &mut HostConfig) {
     resources::to_wire(limits, host);
+    host.oom_kill_disable = host
+        .oom_kill_disable
+        .or(Some(false))
+        .filter(|_| defaults.oom_kill_disable);
     if host.memory > 0 && host.memory_swap == 0 {
         host.memory_swap = host.memory.saturating_mul(2);
     }
