@@ -1,7 +1,7 @@
 //! The event bus: what happened, in order, to whoever listens.
 //!
 //! The last [`KEPT`] events stay in memory for `since`. A subscription sees each event once and in the order of
-//! publication, past ones first. A subscriber that falls more than [`LAG`] behind loses the oldest; nobody waits for it.
+//! publication, past ones first. A subscriber that falls more than `LAG` behind loses the oldest; nobody waits for it.
 
 use crate::{Error, Result};
 use futures_util::stream::{self, Stream};

@@ -1,7 +1,7 @@
 //! The engine's core: containers, execs, images, volumes, networks, events.
 //!
 //! It decides, keeps the records and supervises; it knows neither HTTP nor any wire type. What runs containers is behind
-//! two doors: frames to the launcher and the shims ([`supervisor`]), and the [`Kernel`] trait, which the composition root implements.
+//! two doors: frames to the launcher and the shims (`supervisor`), and the [`Kernel`] trait, which the composition root implements.
 //! Blocking work goes through [`blocking::run`] alone.
 
 pub mod blocking;

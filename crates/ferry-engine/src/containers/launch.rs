@@ -214,10 +214,11 @@ fn gateways(core: &Core, endpoints: &[EndpointView]) -> Vec<IpAddr> {
 /// The host's, and its real servers where it has a stub that a container cannot reach.
 fn host_resolv_conf(host_network: bool) -> (String, &'static str) {
     let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-    if !host_network && ResolvConf::parse(&text).is_resolved_stub() {
-        if let Ok(real) = fs::read_to_string(files::RESOLVED_PATH) {
-            return (real, files::RESOLVED_PATH);
-        }
+    if !host_network
+        && ResolvConf::parse(&text).is_resolved_stub()
+        && let Ok(real) = fs::read_to_string(files::RESOLVED_PATH)
+    {
+        return (real, files::RESOLVED_PATH);
     }
     (text, "/etc/resolv.conf")
 }
@@ -241,7 +242,6 @@ fn specification(core: &Core, container: &Container, facts: &RunFacts) -> Result
     let block = devices::block_devices(&spec.resources)?;
     let own_uts = spec.isolation.uts != NamespaceMode::Host;
     let mut made = to_oci::spec(&Inputs {
-        id: &record.id,
         spec,
         host: core.kernel.host(),
         cgroup: &facts.cgroup,

@@ -14,8 +14,6 @@ pub(crate) const CONTAINERS: &str = "containers";
 pub(crate) const VOLUMES: &str = "volumes";
 /// Networks, by id.
 pub(crate) const NETWORKS: &str = "networks";
-/// Single values: the engine's id.
-pub(crate) const ENGINE: &str = "engine";
 
 /// The database; cloning gives another handle to the same.
 #[derive(Clone)]
@@ -32,11 +30,6 @@ impl Db {
     /// Every record of a table. Blocks shortly.
     pub(crate) fn load(&self, table: &str) -> Result<Vec<(String, Value)>> {
         Ok(self.meta.scan(table, "")?)
-    }
-
-    /// One record. Blocks shortly.
-    pub(crate) fn get(&self, table: &str, key: &str) -> Result<Option<Value>> {
-        Ok(self.meta.get(table, key)?)
     }
 
     /// Writes without waiting for the disk.

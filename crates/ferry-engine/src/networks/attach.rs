@@ -104,7 +104,6 @@ impl Networks {
             mac: mac.map(|m| m.parse::<MacAddr>()).transpose()?,
             link: Some(format!("eth{}", made.plans.len())),
             default_route: made.plans.is_empty(),
-            ..Endpoint::default()
         };
         let plan = self.shared.claim(&config, &endpoint)?;
         describe(&mut view, &plan, &config, wanted);
@@ -282,7 +281,7 @@ impl Shared {
         let mut addresses = self.addresses();
         for plan in &made.plans {
             if let Some(used) = addresses.get_mut(&plan.network_id) {
-                plan.addresses.iter().for_each(|net| drop(used.remove(&net.addr())));
+                used.retain(|used| plan.addresses.iter().all(|net| net.addr() != *used));
             }
         }
     }

@@ -87,11 +87,6 @@ impl Supervisor {
         self.launcher().await.map(drop)
     }
 
-    /// The pid of the present launcher.
-    pub(crate) fn launcher_pid(&self) -> Option<i32> {
-        self.slot().get().map(|l| l.pid)
-    }
-
     /// Has a shim forked. What follows comes over its link.
     pub(crate) async fn launch(&self, request: OwnedFd, binds: &[OwnedFd]) -> Result<Forking> {
         let token = self.token();

@@ -164,8 +164,8 @@ fn times(found: &Stat) -> Timestamps {
         tv_nsec: i64::try_from(nanoseconds).unwrap_or(0),
     };
     Timestamps {
-        last_access: at(found.st_atime as i64, found.st_atime_nsec as u64),
-        last_modification: at(found.st_mtime as i64, found.st_mtime_nsec as u64),
+        last_access: at(found.st_atime, found.st_atime_nsec),
+        last_modification: at(found.st_mtime, found.st_mtime_nsec),
     }
 }
 

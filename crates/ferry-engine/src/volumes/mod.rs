@@ -105,7 +105,7 @@ impl Volumes {
     /// Makes a volume; an empty name makes an anonymous one. One of this name and driver that is there is answered as it is.
     ///
     /// # Errors
-    /// [`crate::Kind::Invalid`] for a name, [`Kind::Unsupported`] for a driver or option that is not there, by name.
+    /// [`crate::Kind::Invalid`] for a name, [`crate::Kind::Unsupported`] for a driver or option that is not there, by name.
     pub async fn create(
         &self,
         name: &str,
@@ -196,7 +196,7 @@ impl Volumes {
     /// Removes a volume that no container has.
     ///
     /// # Errors
-    /// [`crate::Kind::Conflict`] while one has it; [`Kind::NotFound`] unless `force`.
+    /// [`crate::Kind::Conflict`] while one has it; [`crate::Kind::NotFound`] unless `force`.
     pub async fn remove(&self, name: &str, force: bool) -> Result<()> {
         let this = self.clone();
         let name = name.to_owned();

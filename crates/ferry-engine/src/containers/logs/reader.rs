@@ -298,7 +298,7 @@ mod tests {
     use std::time::Duration;
 
     fn entry(n: u32) -> String {
-        let stream = if n % 5 == 0 { "stderr" } else { "stdout" };
+        let stream = if n.is_multiple_of(5) { "stderr" } else { "stdout" };
         let (minutes, seconds) = (n / 60, n % 60);
         format!(
             "{{\"log\":\"line {n}\\n\",\"stream\":\"{stream}\",\"attrs\":{{\"b\":\"2\",\"a\":\"1\"}},\"time\":\"1970-01-01T00:{minutes:02}:{seconds:02}.5Z\"}}\n"

@@ -16,12 +16,10 @@ use ferry_oci::runtime::{Linux, Namespace, NamespaceKind, Root, Spec, VERSION};
 use std::path::PathBuf;
 
 pub(crate) use limits::{BlockDevices, resources, rlimit as check_ulimit};
-pub(crate) use process::{environment, exec_process};
+pub(crate) use process::exec_process;
 
 /// Everything that decides.
 pub(crate) struct Inputs<'a> {
-    /// The container's id.
-    pub id: &'a str,
     /// What was asked, image defaults merged, volumes and network settled.
     pub spec: &'a ContainerSpec,
     /// The host.
@@ -148,29 +146,30 @@ fn sysctls(asked: &ContainerSpec) -> std::collections::BTreeMap<String, String> 
 pub(crate) mod tests {
     use super::*;
     use crate::containers::spec::*;
+    use std::sync::LazyLock;
+
+    static HOST: LazyLock<HostInfo> = LazyLock::new(host);
+    static BLOCK: LazyLock<BlockDevices> = LazyLock::new(BlockDevices::default);
+    static MASKED: LazyLock<Vec<String>> = LazyLock::new(|| vec!["/proc/kcore".to_owned()]);
 
     pub(crate) fn host() -> HostInfo {
         let capabilities = security::KNOWN.iter().filter(|c| **c != "CAP_SYS_RESOURCE").map(|c| (*c).into()).collect();
         HostInfo { cgroup_version: 1, capabilities, ..HostInfo::default() }
     }
 
-    pub(crate) fn compiled(asked: &ContainerSpec, change: impl FnOnce(&mut Inputs<'_>)) -> Result<Spec> {
-        let host = host();
-        let block = BlockDevices::default();
+    pub(crate) fn compiled<'a>(asked: &'a ContainerSpec, change: impl FnOnce(&mut Inputs<'a>)) -> Result<Spec> {
         let devices = Devices { nodes: Vec::new(), rules: devices::default_rules() };
-        let masked = vec!["/proc/kcore".to_owned()];
         let mut inputs = Inputs {
-            id: "0123",
             spec: asked,
-            host: &host,
+            host: &HOST,
             cgroup: "/ferry/0123",
             joins: Joins::default(),
             hostname: "0123456789ab",
             mounts: &[],
             devices,
-            block: &block,
+            block: &BLOCK,
             default_ulimits: &[],
-            masked: &masked,
+            masked: &MASKED,
             link_env: &[],
         };
         change(&mut inputs);

@@ -49,7 +49,7 @@ pub(super) fn mounts(inputs: &Inputs<'_>, writable_cgroups: bool) -> Vec<Mount> 
 fn wanted(inputs: &Inputs<'_>, mount: &Mount) -> bool {
     let isolation = &inputs.spec.isolation;
     match mount.destination.as_str() {
-        "/dev/shm" => isolation.ipc != NamespaceMode::None,
+        "/dev/shm" => !matches!(isolation.ipc, NamespaceMode::None | NamespaceMode::Container(_)),
         _ => true,
     }
 }

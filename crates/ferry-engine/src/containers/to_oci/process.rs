@@ -72,7 +72,7 @@ fn cwd(dir: &str) -> String {
 }
 
 /// `PATH`, `HOSTNAME`, `TERM`, then links, then what was asked; a bare name takes a default away. `HOME` is the shim's: it knows the user.
-pub(crate) fn environment(asked: &ContainerSpec, hostname: &str, links: &[String]) -> Vec<String> {
+fn environment(asked: &ContainerSpec, hostname: &str, links: &[String]) -> Vec<String> {
     let mut env = vec![PATH.to_owned(), format!("HOSTNAME={hostname}")];
     if asked.process.tty {
         env.push("TERM=xterm".into());
