@@ -34,7 +34,10 @@ const TABLE: &[(&str, &[&str])] = &[
             "ferry-shim-proto",
         ],
     ),
-    ("ferry-daemon", &["ferry-api", "ferry-engine", "ferry-oci"]),
+    (
+        "ferry-daemon",
+        &["ferry-api", "ferry-engine", "ferry-oci", "ferry-registry"],
+    ),
     ("ferry-testkit", &["ferry-sys"]),
     (
         "ferry",

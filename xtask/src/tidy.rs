@@ -20,6 +20,9 @@ const PATHS: &[&str] = &[
     concat!("../sha", "red"),
 ];
 
+/// The home of the user that tests invent: no machine's.
+const BOB: &str = concat!("/ho", "me/bob");
+
 /// Fails with every fault found.
 pub fn check(root: &Path) -> Result<()> {
     let mut faults = Vec::new();
@@ -89,7 +92,7 @@ fn has_unsafe(line: &str) -> bool {
 
 fn paths(file: &str, text: &str, faults: &mut Vec<String>) {
     for (number, line) in text.lines().enumerate() {
-        for path in PATHS.iter().filter(|p| line.contains(**p)) {
+        for path in PATHS.iter().filter(|p| line.replace(BOB, "").contains(**p)) {
             faults.push(format!("{file}:{}: a path of one machine: {path}", number + 1));
         }
     }
