@@ -290,7 +290,7 @@ pub struct Hooks {
 pub struct Hook {
     /// Absolute.
     pub path: String,
-    /// With argv[0].
+    /// With `argv[0]`.
     #[serde(deserialize_with = "null_default", skip_serializing_if = "Vec::is_empty")]
     pub args: Vec<String>,
     /// `NAME=value`.
