@@ -47,5 +47,7 @@ where
 /// # Errors
 /// Those of the work; [`crate::Kind::Internal`] when it panicked.
 pub async fn owned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-    tokio::spawn(work).await.map_err(|e| Error::internal("an engine task", e))?
+    tokio::spawn(work)
+        .await
+        .map_err(|e| Error::internal("an engine task", e))?
 }

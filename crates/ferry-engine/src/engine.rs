@@ -7,7 +7,9 @@ use crate::db::Db;
 use crate::images::UsedBy;
 use crate::supervisor::Supervisor;
 use crate::supervisor::netd::Netd;
-use crate::{Config, Containers, Error, Events, Execs, Images, Kernel, Networks, Result, System, Volumes, blocking};
+use crate::{
+    Config, Containers, Error, Events, Execs, Images, Kernel, Networks, Result, System, Volumes, blocking,
+};
 use ferry_registry::{Client, Proxy, RegistryConfig};
 use ferry_store::Store;
 use std::fs::DirBuilder;
@@ -64,7 +66,9 @@ impl Engine {
             system: System::new(Arc::clone(&core)),
             core,
         };
-        let engine = Engine { services: Arc::new(services) };
+        let engine = Engine {
+            services: Arc::new(services),
+        };
         engine.look_after();
         Ok(engine)
     }
@@ -150,10 +154,25 @@ fn assemble(config: Arc<Config>, kernel: Arc<dyn Kernel>) -> Result<Arc<Core>> {
     let (events, table) = (Events::new(), Arc::new(Table::default()));
     let supervisor = Supervisor::new(Arc::clone(&kernel), &config.exec_root);
     let netd = Netd::new(supervisor.clone(), &config.exec_root);
-    let networks = Networks::load(Arc::clone(&config), db.clone(), (events.clone(), netd, Arc::clone(&table)))?;
+    let networks = Networks::load(
+        Arc::clone(&config),
+        db.clone(),
+        (events.clone(), netd, Arc::clone(&table)),
+    )?;
     let volumes = Volumes::load(&config, db.clone(), events.clone(), Arc::clone(&table))?;
     let images = Images::new(store.clone(), Client::new(registries(&config)), events.clone());
-    Ok(Core::new(Parts { config, kernel, store, db, events, table, images, volumes, networks, supervisor }))
+    Ok(Core::new(Parts {
+        config,
+        kernel,
+        store,
+        db,
+        events,
+        table,
+        images,
+        volumes,
+        networks,
+        supervisor,
+    }))
 }
 
 fn directory(dir: &Path) -> Result<()> {
@@ -165,7 +184,10 @@ fn registries(config: &Config) -> RegistryConfig {
     RegistryConfig {
         insecure: config.insecure_registries.clone(),
         mirrors: config.registry_mirrors.clone(),
-        certs_dirs: vec![PathBuf::from("/etc/docker/certs.d"), PathBuf::from("/etc/ferry/certs.d")],
+        certs_dirs: vec![
+            PathBuf::from("/etc/docker/certs.d"),
+            PathBuf::from("/etc/ferry/certs.d"),
+        ],
         proxy: Proxy::default(),
         user_agent: format!("ferry/{}", config.version),
     }

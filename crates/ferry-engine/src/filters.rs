@@ -52,8 +52,13 @@ impl<'a> Filters<'a> {
         };
         match values {
             [] => Ok(None),
-            [one] => known(one).map(Some).ok_or_else(|| Error::invalid(format!("invalid filter '{key}=[{one}]'"))),
-            many => Err(Error::invalid(format!("invalid filter '{key}=[{}]'", many.join(" ")))),
+            [one] => known(one)
+                .map(Some)
+                .ok_or_else(|| Error::invalid(format!("invalid filter '{key}=[{one}]'"))),
+            many => Err(Error::invalid(format!(
+                "invalid filter '{key}=[{}]'",
+                many.join(" ")
+            ))),
         }
     }
 
@@ -78,7 +83,9 @@ pub(crate) fn timestamp(text: &str, now: SystemTime) -> Option<SystemTime> {
         return now.checked_sub(ago);
     }
     if let Ok(seconds) = text.parse::<f64>() {
-        return (seconds >= 0.0).then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?)).flatten();
+        return (seconds >= 0.0)
+            .then(|| SystemTime::UNIX_EPOCH.checked_add(Duration::try_from_secs_f64(seconds).ok()?))
+            .flatten();
     }
     let format = &time::format_description::well_known::Rfc3339;
     let padded = match text.len() {
@@ -87,7 +94,9 @@ pub(crate) fn timestamp(text: &str, now: SystemTime) -> Option<SystemTime> {
         19 => format!("{text}Z"),
         _ => text.to_owned(),
     };
-    time::OffsetDateTime::parse(&padded, format).ok().map(SystemTime::from)
+    time::OffsetDateTime::parse(&padded, format)
+        .ok()
+        .map(SystemTime::from)
 }
 
 /// Go's duration: `1h30m`, `1.5s`, `300ms`.
@@ -98,12 +107,22 @@ pub(crate) fn go_duration(text: &str) -> Option<Duration> {
         let digits = rest.find(|c: char| !c.is_ascii_digit() && c != '.')?;
         let number: f64 = rest[..digits].parse().ok()?;
         let tail = &rest[digits..];
-        let units = [("ns", 1e-9), ("us", 1e-6), ("µs", 1e-6), ("ms", 1e-3), ("h", 3600.0), ("m", 60.0), ("s", 1.0)];
+        let units = [
+            ("ns", 1e-9),
+            ("us", 1e-6),
+            ("µs", 1e-6),
+            ("ms", 1e-3),
+            ("h", 3600.0),
+            ("m", 60.0),
+            ("s", 1.0),
+        ];
         let (unit, seconds) = units.into_iter().find(|(u, _)| tail.starts_with(u))?;
         total += number * seconds;
         rest = &tail[unit.len()..];
     }
-    (!text.is_empty()).then(|| Duration::try_from_secs_f64(total).ok()).flatten()
+    (!text.is_empty())
+        .then(|| Duration::try_from_secs_f64(total).ok())
+        .flatten()
 }
 
 #[cfg(test)]
@@ -111,27 +130,46 @@ mod tests {
     use super::*;
 
     fn filters(pairs: &[(&str, &[&str])]) -> BTreeMap<String, Vec<String>> {
-        pairs.iter().map(|(k, v)| ((*k).into(), v.iter().map(|s| (*s).into()).collect())).collect()
+        pairs
+            .iter()
+            .map(|(k, v)| ((*k).into(), v.iter().map(|s| (*s).into()).collect()))
+            .collect()
     }
 
     #[test]
     fn keys_labels_and_booleans() {
-        let map = filters(&[("label", &["a=1", "b"]), ("label!", &["c"]), ("dangling", &["true"])]);
+        let map = filters(&[
+            ("label", &["a=1", "b"]),
+            ("label!", &["c"]),
+            ("dangling", &["true"]),
+        ]);
         let f = Filters::new(&map, &["label", "label!", "dangling"]).unwrap();
         let labels = |pairs: &[(&str, &str)]| pairs.iter().map(|(k, v)| ((*k).into(), (*v).into())).collect();
         assert!(f.labels(&labels(&[("a", "1"), ("b", "x")])));
         assert!(!f.labels(&labels(&[("a", "2"), ("b", "x")])));
         assert!(!f.labels(&labels(&[("a", "1"), ("b", "x"), ("c", "")])));
         assert_eq!(f.boolean("dangling").unwrap(), Some(true));
-        assert_eq!(Filters::new(&map, &["label"]).err().unwrap().to_string(), "invalid filter 'dangling'");
+        assert_eq!(
+            Filters::new(&map, &["label"]).err().unwrap().to_string(),
+            "invalid filter 'dangling'"
+        );
         let map = filters(&[("dangling", &["perhaps"])]);
-        assert_eq!(Filters(&map).boolean("dangling").unwrap_err().to_string(), "invalid filter 'dangling=[perhaps]'");
+        assert_eq!(
+            Filters(&map).boolean("dangling").unwrap_err().to_string(),
+            "invalid filter 'dangling=[perhaps]'"
+        );
     }
 
     #[test]
     fn times_are_read_in_all_spellings() {
         let now = SystemTime::UNIX_EPOCH + Duration::from_secs(10_000);
-        let at = |s| timestamp(s, now).unwrap().duration_since(SystemTime::UNIX_EPOCH).unwrap().as_millis();
+        let at = |s| {
+            timestamp(s, now)
+                .unwrap()
+                .duration_since(SystemTime::UNIX_EPOCH)
+                .unwrap()
+                .as_millis()
+        };
         assert_eq!(at("1h"), 6_400_000);
         assert_eq!(at("1m30.5s"), 9_909_500);
         assert_eq!(at("500.25"), 500_250);

@@ -38,7 +38,10 @@ pub trait Kernel: Send + Sync + 'static {
     /// Sends a signal by number to the process behind a pidfd (pidfd_send_signal(2)); ESRCH when it is gone.
     fn signal(&self, pidfd: BorrowedFd<'_>, number: i32) -> io::Result<()> {
         let named = rustix::process::Signal::from_named_raw(number).ok_or_else(|| {
-            io::Error::new(io::ErrorKind::Unsupported, format!("signal {number} is a real-time signal"))
+            io::Error::new(
+                io::ErrorKind::Unsupported,
+                format!("signal {number} is a real-time signal"),
+            )
         })?;
         Ok(rustix::process::pidfd_send_signal(pidfd, named)?)
     }

@@ -4,22 +4,80 @@ use crate::{Error, Result};
 
 /// Words of our own; two of them and, after some tries, a digit.
 const ADJECTIVES: [&str; 64] = [
-    "able", "airy", "amber", "ample", "apt", "arctic", "autumn", "azure", "bold", "brave", "breezy", "bright", "brisk",
-    "calm", "candid", "clear", "clever", "coastal", "cosy", "crisp", "curious", "daring", "deft", "eager", "early",
-    "fair", "fleet", "fond", "gentle", "glad", "golden", "grand", "happy", "hardy", "honest", "humble", "ideal", "jolly",
-    "keen", "kind", "lively", "lucid", "lunar", "mellow", "merry", "mild", "modest", "nimble", "noble", "patient",
-    "placid", "proud", "quiet", "rapid", "ready", "robust", "serene", "silver", "snug", "steady", "sunny", "tidal",
-    "vivid", "warm",
+    "able", "airy", "amber", "ample", "apt", "arctic", "autumn", "azure", "bold", "brave", "breezy",
+    "bright", "brisk", "calm", "candid", "clear", "clever", "coastal", "cosy", "crisp", "curious", "daring",
+    "deft", "eager", "early", "fair", "fleet", "fond", "gentle", "glad", "golden", "grand", "happy", "hardy",
+    "honest", "humble", "ideal", "jolly", "keen", "kind", "lively", "lucid", "lunar", "mellow", "merry",
+    "mild", "modest", "nimble", "noble", "patient", "placid", "proud", "quiet", "rapid", "ready", "robust",
+    "serene", "silver", "snug", "steady", "sunny", "tidal", "vivid", "warm",
 ];
 
 /// Surnames of people who moved computing, navigation and shipping on.
 const SURNAMES: [&str; 64] = [
-    "abbate", "allen", "babbage", "backus", "bartik", "bell", "berezin", "berners", "blackwell", "boole", "bowditch",
-    "brunel", "cerf", "church", "clarke", "codd", "conway", "cook", "dijkstra", "eckert", "engelbart", "estrin",
-    "feinler", "floyd", "gilbreth", "goldstine", "hamilton", "hamming", "harrison", "hoare", "holberton", "hopper",
-    "huffman", "iverson", "kahn", "karp", "kay", "kernighan", "knuth", "lamarr", "lamport", "liskov", "lovelace",
-    "maury", "mccarthy", "mclean", "mercator", "milner", "nansen", "naur", "noether", "perlman", "postel", "ritchie",
-    "sammet", "shannon", "spence", "sutherland", "tarjan", "thompson", "turing", "wilkes", "wing", "wirth",
+    "abbate",
+    "allen",
+    "babbage",
+    "backus",
+    "bartik",
+    "bell",
+    "berezin",
+    "berners",
+    "blackwell",
+    "boole",
+    "bowditch",
+    "brunel",
+    "cerf",
+    "church",
+    "clarke",
+    "codd",
+    "conway",
+    "cook",
+    "dijkstra",
+    "eckert",
+    "engelbart",
+    "estrin",
+    "feinler",
+    "floyd",
+    "gilbreth",
+    "goldstine",
+    "hamilton",
+    "hamming",
+    "harrison",
+    "hoare",
+    "holberton",
+    "hopper",
+    "huffman",
+    "iverson",
+    "kahn",
+    "karp",
+    "kay",
+    "kernighan",
+    "knuth",
+    "lamarr",
+    "lamport",
+    "liskov",
+    "lovelace",
+    "maury",
+    "mccarthy",
+    "mclean",
+    "mercator",
+    "milner",
+    "nansen",
+    "naur",
+    "noether",
+    "perlman",
+    "postel",
+    "ritchie",
+    "sammet",
+    "shannon",
+    "spence",
+    "sutherland",
+    "tarjan",
+    "thompson",
+    "turing",
+    "wilkes",
+    "wing",
+    "wirth",
 ];
 
 /// A name nobody has; `taken` says which are.
@@ -87,6 +145,9 @@ mod tests {
         }
         assert_eq!(check("/web.1").unwrap(), "web.1");
         let error = check("a b").unwrap_err().to_string();
-        assert_eq!(error, "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
+        assert_eq!(
+            error,
+            "Invalid container name (a b), only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed"
+        );
     }
 }

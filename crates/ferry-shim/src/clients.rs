@@ -50,7 +50,13 @@ pub enum Read {
 impl Client {
     /// A client on this socket.
     pub fn new(socket: OwnedFd, wants: Wants) -> Client {
-        Client { socket, wants, pending: Vec::new(), ending: false, gone: false }
+        Client {
+            socket,
+            wants,
+            pending: Vec::new(),
+            ending: false,
+            gone: false,
+        }
     }
 
     /// What to poll for, if anything. `reads_input`: whether there is room for what it writes.
@@ -113,7 +119,11 @@ impl Client {
         }
         let header = stdcopy::header(stream, u32::try_from(bytes.len()).unwrap_or(u32::MAX));
         let header: &[u8] = if raw { &[] } else { &header };
-        let sent = if self.pending.is_empty() { self.send(&[header, bytes]) } else { 0 };
+        let sent = if self.pending.is_empty() {
+            self.send(&[header, bytes])
+        } else {
+            0
+        };
         let from_header = sent.min(header.len());
         if !self.gone && sent < header.len() + bytes.len() {
             self.pending.extend_from_slice(&header[from_header..]);
@@ -136,7 +146,10 @@ impl Client {
     fn is_closed(&self) -> bool {
         use rustix::event::{PollFd, Timespec, poll};
         let mut asked = [PollFd::new(&self.socket, PollFlags::empty())];
-        let now = Timespec { tv_sec: 0, tv_nsec: 0 };
+        let now = Timespec {
+            tv_sec: 0,
+            tv_nsec: 0,
+        };
         poll(&mut asked, Some(&now)).is_err() || asked[0].revents().contains(PollFlags::HUP)
     }
 
@@ -151,7 +164,10 @@ impl Client {
 
     /// How much of the parts the socket took. An error other than a full buffer means that nobody reads any more.
     fn send(&mut self, parts: &[&[u8]]) -> usize {
-        let slices = [IoSlice::new(parts[0]), IoSlice::new(parts.get(1).copied().unwrap_or_default())];
+        let slices = [
+            IoSlice::new(parts[0]),
+            IoSlice::new(parts.get(1).copied().unwrap_or_default()),
+        ];
         let flags = SendFlags::DONTWAIT | SendFlags::NOSIGNAL;
         loop {
             match rustix::net::sendmsg(&self.socket, &slices, &mut SendAncillaryBuffer::default(), flags) {
@@ -185,7 +201,11 @@ mod tests {
         (Client::new(ours.into(), wants), theirs)
     }
 
-    const ALL: Wants = Wants { stdin: true, stdout: true, stderr: true };
+    const ALL: Wants = Wants {
+        stdin: true,
+        stdout: true,
+        stderr: true,
+    };
 
     #[test]
     fn a_slow_client_gets_everything_in_order() {

@@ -24,7 +24,11 @@ pub fn confine(host: &Host, kills: bool) -> io::Result<()> {
         }
     }
     process::clear_ambient()?;
-    let kept = if kills { host.facts.effective & 1 << CAP_KILL } else { 0 };
+    let kept = if kills {
+        host.facts.effective & 1 << CAP_KILL
+    } else {
+        0
+    };
     process::capset(kept, kept, 0)?;
     process::no_new_privileges()?;
     if let Some(filter) = host.filters.monitors() {

@@ -32,7 +32,8 @@ const KINDS: [(NamespaceKind, &str); 8] = [
 /// An exec. Returns the process's exit status.
 pub(crate) fn set_up(host: &Host, request: OwnedFd, attached: bool, socket: &OwnedFd) -> i32 {
     setup::run(socket, |report| {
-        let request: ExecRequest = transport::read_memfd(request).map_err(|e| own("read the exec request", e))?;
+        let request: ExecRequest =
+            transport::read_memfd(request).map_err(|e| own("read the exec request", e))?;
         accept(&request, attached, report)?;
         let target = target(&request)?;
         join(host, request, target, attached, report)
@@ -61,7 +62,12 @@ fn accept(request: &ExecRequest, attached: bool, report: &Reporter<'_>) -> Resul
 
 /// The container's first process, if it still is the one that is meant.
 fn target(request: &ExecRequest) -> Result<OwnedFd, Failure> {
-    let gone = || own("exec", format!("container {} is not running", request.container_id));
+    let gone = || {
+        own(
+            "exec",
+            format!("container {} is not running", request.container_id),
+        )
+    };
     let pid = Pid::from_raw(request.pid).ok_or_else(gone)?;
     let target = pidfd_open(pid, PidfdFlags::empty()).map_err(|_| gone())?;
     // Asked after the pidfd is held: the pid cannot be anybody else's from then on.
@@ -80,7 +86,9 @@ fn join(
 ) -> Result<(), Failure> {
     let sets = request.process.capabilities.as_ref();
     let bounding = sets.map(|sets| sets.bounding.clone()).unwrap_or_default();
-    let filter = host.filters.choose(&request.seccomp, &bounding, request.profile.take().as_ref());
+    let filter = host
+        .filters
+        .choose(&request.seccomp, &bounding, request.profile.take().as_ref());
     let filter = filter.map_err(|e| own("compile the seccomp profile", e))?;
     let spec = Spec {
         linux: Some(Linux {
@@ -98,16 +106,28 @@ fn join(
     };
     let plan = plan::compile_exec(&spec, &request.process, &host.facts, &options);
     let plan = plan.map_err(|e| own("plan the exec", e))?;
-    plan.warnings.iter().for_each(|warning| report.warn(warning.clone()));
+    plan.warnings
+        .iter()
+        .for_each(|warning| report.warn(warning.clone()));
     let group = host.layout.as_ref().filter(|_| !request.cgroup.is_empty());
-    let group = group.map(|layout| Group::open(layout, &request.cgroup)).transpose();
+    let group = group
+        .map(|layout| Group::open(layout, &request.cgroup))
+        .transpose();
     let group = group.map_err(|e| own("join the container's cgroup", e))?;
-    let shared = Shared { stdin: attached && request.stdin, stdout: request.stdout, stderr: request.stderr };
+    let shared = Shared {
+        stdin: attached && request.stdin,
+        stdout: request.stdout,
+        stderr: request.stderr,
+    };
     let (theirs, ends) = streams::pipes(shared).map_err(|e| own("make the streams", e))?;
     let stdio = if request.process.terminal {
         Stdio::Terminal
     } else {
-        Stdio::Fds { stdin: theirs[0].as_fd(), stdout: theirs[1].as_fd(), stderr: theirs[2].as_fd() }
+        Stdio::Fds {
+            stdin: theirs[0].as_fd(),
+            stdout: theirs[1].as_fd(),
+            stderr: theirs[2].as_fd(),
+        }
     };
     let executed = exec::exec(exec::ExecRequest {
         plan: &plan,
@@ -140,7 +160,11 @@ fn tell(pid: i32, pidfd: OwnedFd, ends: Ends, report: &Reporter<'_>) -> Result<(
         stderr: ends.stderr.is_some(),
         oom: false,
     };
-    let handles = Handles { pidfd, ends, oom: None };
+    let handles = Handles {
+        pidfd,
+        ends,
+        oom: None,
+    };
     report.send(&Report::Created(made), &handles.borrow())
 }
 
@@ -149,17 +173,25 @@ fn foreign_namespaces(pid: i32) -> Result<Vec<Namespace>, Failure> {
     let mut foreign = Vec::with_capacity(KINDS.len());
     for (kind, name) in KINDS {
         let path = format!("/proc/{pid}/ns/{name}");
-        let (Ok(own_one), Ok(theirs)) = (std::fs::read_link(format!("/proc/self/ns/{name}")), std::fs::read_link(&path))
-        else {
+        let (Ok(own_one), Ok(theirs)) = (
+            std::fs::read_link(format!("/proc/self/ns/{name}")),
+            std::fs::read_link(&path),
+        ) else {
             // A kind that this kernel does not have; a process that has just ended is noticed when it is joined.
             continue;
         };
         if own_one != theirs {
-            foreign.push(Namespace { kind, path: Some(path) });
+            foreign.push(Namespace {
+                kind,
+                path: Some(path),
+            });
         }
     }
     if foreign.is_empty() {
-        return Err(own("exec", "the container's namespaces cannot be read: it is not running"));
+        return Err(own(
+            "exec",
+            "the container's namespaces cannot be read: it is not running",
+        ));
     }
     Ok(foreign)
 }

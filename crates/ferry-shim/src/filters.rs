@@ -68,11 +68,22 @@ impl Filters {
         let facts = Facts::detect();
         let usual: Vec<String> = USUAL.iter().map(|&name| name.to_owned()).collect();
         let compiled = |capabilities: &[String]| {
-            facts.as_ref().map(|facts| seccomp::compile(&seccomp::default_profile(capabilities, facts))).transpose()
+            facts
+                .as_ref()
+                .map(|facts| seccomp::compile(&seccomp::default_profile(capabilities, facts)))
+                .transpose()
         };
         let (usual, bare) = (compiled(&usual)?, compiled(&[])?);
-        let monitors = facts.as_ref().map(|_| seccomp::compile(&monitors())).transpose()?;
-        Ok(Filters { facts, usual, bare, monitors })
+        let monitors = facts
+            .as_ref()
+            .map(|_| seccomp::compile(&monitors()))
+            .transpose()?;
+        Ok(Filters {
+            facts,
+            usual,
+            bare,
+            monitors,
+        })
     }
 
     /// What a monitor loads.
@@ -102,9 +113,14 @@ impl Filters {
                 if let Some(filter) = prepared {
                     return Ok(Some(Program::Shared(filter)));
                 }
-                let profile = self.facts.as_ref().map(|facts| seccomp::default_profile(bounding, facts));
+                let profile = self
+                    .facts
+                    .as_ref()
+                    .map(|facts| seccomp::default_profile(bounding, facts));
                 // Without facts `compile` says which architecture it does not know.
-                Ok(Some(Program::Own(seccomp::compile(&profile.unwrap_or_default())?)))
+                Ok(Some(Program::Own(seccomp::compile(
+                    &profile.unwrap_or_default(),
+                )?)))
             }
         }
     }
@@ -117,7 +133,11 @@ fn is_usual(bounding: &[String]) -> bool {
 /// Refuses with EPERM rather than killing: a container's exit must be told even by a monitor that wants something odd.
 fn monitors() -> Seccomp {
     let names = MONITORS.split_whitespace().map(str::to_owned).collect();
-    let allowed = Syscall { names, action: "SCMP_ACT_ALLOW".into(), ..Syscall::default() };
+    let allowed = Syscall {
+        names,
+        action: "SCMP_ACT_ALLOW".into(),
+        ..Syscall::default()
+    };
     Seccomp {
         default_action: "SCMP_ACT_ERRNO".into(),
         default_errno_ret: Some(1),
@@ -134,13 +154,27 @@ mod tests {
     fn the_usual_is_shared_and_the_rest_compiled() {
         let filters = Filters::compile().expect("compiles");
         let mut bounding: Vec<String> = USUAL.iter().rev().map(|&name| name.to_owned()).collect();
-        let chosen = filters.choose(&SeccompChoice::Default, &bounding, None).expect("choice");
+        let chosen = filters
+            .choose(&SeccompChoice::Default, &bounding, None)
+            .expect("choice");
         assert!(matches!(chosen, Some(Program::Shared(_))));
         bounding.push("CAP_SYS_ADMIN".into());
-        let chosen = filters.choose(&SeccompChoice::Default, &bounding, None).expect("choice");
+        let chosen = filters
+            .choose(&SeccompChoice::Default, &bounding, None)
+            .expect("choice");
         assert!(matches!(chosen, Some(Program::Own(_))));
-        assert!(filters.choose(&SeccompChoice::Unconfined, &bounding, None).expect("choice").is_none());
-        assert!(filters.choose(&SeccompChoice::Spec, &bounding, None).expect("choice").is_none());
+        assert!(
+            filters
+                .choose(&SeccompChoice::Unconfined, &bounding, None)
+                .expect("choice")
+                .is_none()
+        );
+        assert!(
+            filters
+                .choose(&SeccompChoice::Spec, &bounding, None)
+                .expect("choice")
+                .is_none()
+        );
         let monitors = filters.monitors().expect("known architecture");
         assert!(monitors.unknown.is_empty(), "{:?}", monitors.unknown);
     }

@@ -35,12 +35,22 @@ impl Host {
         let layout = match Layout::detect() {
             Ok(layout) => Some(layout),
             Err(error) => {
-                warnings.push(format!("no cgroups: {error}; containers run without limits and meters"));
+                warnings.push(format!(
+                    "no cgroups: {error}; containers run without limits and meters"
+                ));
                 None
             }
         };
         let filters = Filters::compile().map_err(io::Error::other)?;
-        Ok((Host { facts, layout, filters, init: sealed::open() }, warnings))
+        Ok((
+            Host {
+                facts,
+                layout,
+                filters,
+                init: sealed::open(),
+            },
+            warnings,
+        ))
     }
 
     /// The cgroup of that path, when there is one.
@@ -48,11 +58,16 @@ impl Host {
         if path.is_empty() {
             return None;
         }
-        self.layout.as_ref().and_then(|layout| Group::open(layout, path).ok())
+        self.layout
+            .as_ref()
+            .and_then(|layout| Group::open(layout, path).ok())
     }
 
     /// The descriptors that every child has to keep.
     pub fn fds(&self) -> impl Iterator<Item = BorrowedFd<'_>> {
-        self.layout.iter().flat_map(Layout::fds).chain(self.init.iter().map(AsFd::as_fd))
+        self.layout
+            .iter()
+            .flat_map(Layout::fds)
+            .chain(self.init.iter().map(AsFd::as_fd))
     }
 }

@@ -37,7 +37,10 @@ impl Moment {
     /// Now, by the wall clock.
     pub fn now() -> Moment {
         let now = rustix::time::clock_gettime(rustix::time::ClockId::Realtime);
-        Moment { seconds: now.tv_sec, nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0) }
+        Moment {
+            seconds: now.tv_sec,
+            nanoseconds: u32::try_from(now.tv_nsec).unwrap_or(0),
+        }
     }
 
     /// Nanoseconds since the epoch; 0 before it.
@@ -138,7 +141,9 @@ fn escape(out: &mut Vec<u8>, character: &[u8], escapes: Escapes) {
     };
     match (short, character) {
         (Some(letter), _) => out.extend_from_slice(&[b'\\', letter]),
-        (None, [_, _, last]) => out.extend_from_slice(&[b'\\', b'u', b'2', b'0', b'2', HEX[usize::from(last & 0xf)]]),
+        (None, [_, _, last]) => {
+            out.extend_from_slice(&[b'\\', b'u', b'2', b'0', b'2', HEX[usize::from(last & 0xf)]])
+        }
         (None, _) => {
             let byte = character[0];
             out.extend_from_slice(b"\\u00");
@@ -152,7 +157,10 @@ fn rfc3339(out: &mut Vec<u8>, at: Moment) {
     let (days, seconds) = (at.seconds.div_euclid(86_400), at.seconds.rem_euclid(86_400));
     let (year, month, day) = civil(days);
     let (hour, minute, second) = (seconds / 3_600, seconds / 60 % 60, seconds % 60);
-    let written = write!(out, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}");
+    let written = write!(
+        out,
+        "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}"
+    );
     debug_assert!(written.is_ok(), "a Vec takes everything");
     if at.nanoseconds != 0 {
         let written = write!(out, ".{:09}", at.nanoseconds);
@@ -173,7 +181,11 @@ fn civil(days: i64) -> (i64, i64, i64) {
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_from_march = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_from_march + 2) / 5 + 1;
-    let month = if month_from_march < 10 { month_from_march + 3 } else { month_from_march - 9 };
+    let month = if month_from_march < 10 {
+        month_from_march + 3
+    } else {
+        month_from_march - 9
+    };
     (year_of_era + era * 400 + i64::from(month <= 2), month, day)
 }
 
@@ -196,24 +208,57 @@ mod tests {
 
     #[test]
     fn escapes_are_those_of_go() {
-        assert_eq!(encoded(b"a\"b\\c\n\r\t\x08\x00\x1f\x7f"), "\"a\\\"b\\\\c\\n\\r\\u0009\\u0008\\u0000\\u001f\x7f\"");
+        assert_eq!(
+            encoded(b"a\"b\\c\n\r\t\x08\x00\x1f\x7f"),
+            "\"a\\\"b\\\\c\\n\\r\\u0009\\u0008\\u0000\\u001f\x7f\""
+        );
         assert_eq!(encoded(b"<a>&b"), r#""\u003ca\u003e\u0026b""#);
-        assert_eq!(encoded("é\u{2028}\u{2029}\u{2027}€".as_bytes()), "\"é\\u2028\\u2029\u{2027}€\"");
+        assert_eq!(
+            encoded("é\u{2028}\u{2029}\u{2027}€".as_bytes()),
+            "\"é\\u2028\\u2029\u{2027}€\""
+        );
         // Go decodes byte by byte: every byte of a broken sequence is one replacement.
-        assert_eq!(encoded(b"\xff\xe2\x80\xf0\x9f\x98z"), r#""\ufffd\ufffd\ufffd\ufffd\ufffd\ufffdz""#);
-        assert_eq!(attributes(&[("a".into(), "\t\x08\x0c<".into()), ("b".into(), "2".into())]), br#"{"a":"\t\b\f\u003c","b":"2"}"#);
+        assert_eq!(
+            encoded(b"\xff\xe2\x80\xf0\x9f\x98z"),
+            r#""\ufffd\ufffd\ufffd\ufffd\ufffd\ufffdz""#
+        );
+        assert_eq!(
+            attributes(&[("a".into(), "\t\x08\x0c<".into()), ("b".into(), "2".into())]),
+            br#"{"a":"\t\b\f\u003c","b":"2"}"#
+        );
         assert!(attributes(&[]).is_empty());
     }
 
     #[test]
     fn entries_have_dockers_order() {
         let mut out = Vec::new();
-        entry(&mut out, Stream::Stderr, b"hi\n", b"{\"tag\":\"x\"}", Moment { seconds: 1_700_000_000, nanoseconds: 120_000_000 });
+        entry(
+            &mut out,
+            Stream::Stderr,
+            b"hi\n",
+            b"{\"tag\":\"x\"}",
+            Moment {
+                seconds: 1_700_000_000,
+                nanoseconds: 120_000_000,
+            },
+        );
         let expected = "{\"log\":\"hi\\n\",\"stream\":\"stderr\",\"attrs\":{\"tag\":\"x\"},\"time\":\"2023-11-14T22:13:20.12Z\"}\n";
         assert_eq!(String::from_utf8(out).expect("UTF-8"), expected);
         let mut out = Vec::new();
-        entry(&mut out, Stream::Stdout, b"", b"", Moment { seconds: 0, nanoseconds: 0 });
-        assert_eq!(out, b"{\"stream\":\"stdout\",\"time\":\"1970-01-01T00:00:00Z\"}\n");
+        entry(
+            &mut out,
+            Stream::Stdout,
+            b"",
+            b"",
+            Moment {
+                seconds: 0,
+                nanoseconds: 0,
+            },
+        );
+        assert_eq!(
+            out,
+            b"{\"stream\":\"stdout\",\"time\":\"1970-01-01T00:00:00Z\"}\n"
+        );
     }
 
     #[test]

@@ -4,7 +4,7 @@
 //! with the fork. It keeps no state: when the engine's end of the control socket closes it ends, and its children go on.
 
 use crate::host::Host;
-use crate::{mounts, process, netd, shim};
+use crate::{mounts, netd, process, shim};
 use ferry_shim_proto::{FromLauncher, ToLauncher, VERSION, transport};
 use ferry_sys::{clone, exec, fork};
 use rustix::process::Signal;
@@ -27,7 +27,10 @@ fn serve(control: &OwnedFd, exec_root: &Path) -> io::Result<()> {
     if !clone::single_threaded()? {
         return Err(io::Error::other("the launcher has more than one thread"));
     }
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     drop(null);
@@ -39,7 +42,15 @@ fn serve(control: &OwnedFd, exec_root: &Path) -> io::Result<()> {
     let (host, warnings) = Host::probe()?;
     mounts::enter_own(exec_root)?;
     let pid = process::own_pid();
-    transport::send_frame(control, &FromLauncher::Ready { version: VERSION, pid, warnings }, &[])?;
+    transport::send_frame(
+        control,
+        &FromLauncher::Ready {
+            version: VERSION,
+            pid,
+            warnings,
+        },
+        &[],
+    )?;
     while let Some((frame, fds)) = transport::recv_frame::<ToLauncher>(control)? {
         let (token, forked) = obey(&host, frame, fds);
         let answer = match forked {
@@ -55,11 +66,17 @@ fn obey(host: &Host, frame: ToLauncher, fds: Vec<OwnedFd>) -> (u64, Result<i32, 
     match frame {
         ToLauncher::Launch { token, attached } => {
             let needed = 2 + usize::from(attached);
-            (token, forked(host, fds, needed, |fds| shim::container(host, fds, attached)))
+            (
+                token,
+                forked(host, fds, needed, |fds| shim::container(host, fds, attached)),
+            )
         }
         ToLauncher::Exec { token, attached } => {
             let needed = 2 + usize::from(attached);
-            (token, forked(host, fds, needed, |fds| shim::exec_monitor(host, fds, attached)))
+            (
+                token,
+                forked(host, fds, needed, |fds| shim::exec_monitor(host, fds, attached)),
+            )
         }
         ToLauncher::Netd { token, socket } => (token, forked(host, fds, 1, |fds| serve_ports(fds, &socket))),
     }
@@ -83,8 +100,15 @@ fn forked(
     child: impl FnOnce(Vec<OwnedFd>) -> i32,
 ) -> Result<i32, String> {
     if fds.len() < needed {
-        return Err(format!("the request came with {} descriptors and needs {needed}", fds.len()));
+        return Err(format!(
+            "the request came with {} descriptors and needs {needed}",
+            fds.len()
+        ));
     }
-    let keep = host.fds().map(|fd| fd.as_raw_fd()).chain(fds.iter().map(AsRawFd::as_raw_fd)).collect();
+    let keep = host
+        .fds()
+        .map(|fd| fd.as_raw_fd())
+        .chain(fds.iter().map(AsRawFd::as_raw_fd))
+        .collect();
     fork::fork(keep, move || child(fds)).map_err(|errno| format!("fork: {errno}"))
 }

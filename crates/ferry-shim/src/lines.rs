@@ -68,7 +68,10 @@ mod tests {
         let clock = Cell::new(0);
         let now = || {
             clock.set(clock.get() + 1);
-            Moment { seconds: clock.get(), nanoseconds: 0 }
+            Moment {
+                seconds: clock.get(),
+                nanoseconds: 0,
+            }
         };
         let mut lines = Lines::default();
         let mut entries = Vec::new();
@@ -93,7 +96,10 @@ mod tests {
         let lengths: Vec<_> = entries.iter().map(|(text, at)| (text.len(), *at)).collect();
         assert_eq!(lengths, [(LONGEST, 1), (LONGEST, 1), (4, 1), (5, 2), (4, 3)]);
         let exact: Vec<u8> = [vec![b'y'; LONGEST], b"\n".to_vec()].concat();
-        let lengths: Vec<_> = cut(&exact, &[LONGEST + 1]).iter().map(|(text, at)| (text.len(), *at)).collect();
+        let lengths: Vec<_> = cut(&exact, &[LONGEST + 1])
+            .iter()
+            .map(|(text, at)| (text.len(), *at))
+            .collect();
         assert_eq!(lengths, [(LONGEST, 1), (1, 1)]);
     }
 

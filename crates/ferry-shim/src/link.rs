@@ -77,13 +77,19 @@ impl Link {
 
     /// What to poll, and for what.
     pub fn interest(&self) -> Option<(BorrowedFd<'_>, PollFlags)> {
-        let flags = if self.unsent.is_empty() { PollFlags::IN } else { PollFlags::IN | PollFlags::OUT };
+        let flags = if self.unsent.is_empty() {
+            PollFlags::IN
+        } else {
+            PollFlags::IN | PollFlags::OUT
+        };
         self.socket.as_ref().map(|socket| (socket.as_fd(), flags))
     }
 
     /// Takes the next frame. On a hang-up the link is down.
     pub fn receive(&mut self) -> Incoming {
-        let Some(socket) = &self.socket else { return Incoming::HungUp };
+        let Some(socket) = &self.socket else {
+            return Incoming::HungUp;
+        };
         let mut buffer = [0; LONGEST_INCOMING];
         match transport::try_recv(socket, &mut buffer) {
             Ok((0, _)) => {
@@ -117,7 +123,10 @@ mod tests {
     fn news_wait_for_an_engine_and_the_newest_gets_all() {
         let mut link = Link::default();
         link.send(&FromShim::Oom);
-        link.send(&FromShim::Created { pid: 1, start_time: 2 });
+        link.send(&FromShim::Created {
+            pid: 1,
+            start_time: 2,
+        });
         let hello = FromShim::Warning("hello".into());
         let (ours, theirs) = transport::pair().expect("pair");
         link.renew(ours, &hello);
@@ -129,7 +138,12 @@ mod tests {
 
         let (ours, newer) = transport::pair().expect("pair");
         link.renew(ours, &hello);
-        assert!(transport::recv_frame::<FromShim>(&theirs).expect("recv").is_none(), "the older one is hung up");
+        assert!(
+            transport::recv_frame::<FromShim>(&theirs)
+                .expect("recv")
+                .is_none(),
+            "the older one is hung up"
+        );
         transport::send_frame(&newer, &ToShim::Start, &[]).expect("send");
         assert!(matches!(link.receive(), Incoming::Frame(ToShim::Start, _)));
         assert!(matches!(link.receive(), Incoming::Nothing));
@@ -149,7 +163,10 @@ mod tests {
         }
         assert!(link.interest().expect("up").1.contains(PollFlags::OUT));
         let mut expected = 0;
-        assert!(matches!(transport::recv_frame(&theirs), Ok(Some((FromShim::Oom, _)))));
+        assert!(matches!(
+            transport::recv_frame(&theirs),
+            Ok(Some((FromShim::Oom, _)))
+        ));
         while expected < 2_000 {
             match transport::try_recv_frame::<FromShim>(&theirs) {
                 Ok(Some((FromShim::Warning(n), _))) => {

@@ -41,8 +41,14 @@ pub struct Log {
 /// # Errors
 /// What open(2) says, with the path.
 pub fn open(path: &Path) -> io::Result<OwnedFd> {
-    let opened = OpenOptions::new().append(true).create(true).mode(0o640).open(path);
-    Ok(opened.map_err(|e| io::Error::new(e.kind(), format!("open log {}: {e}", path.display())))?.into())
+    let opened = OpenOptions::new()
+        .append(true)
+        .create(true)
+        .mode(0o640)
+        .open(path);
+    Ok(opened
+        .map_err(|e| io::Error::new(e.kind(), format!("open log {}: {e}", path.display())))?
+        .into())
 }
 
 impl Log {
@@ -99,7 +105,12 @@ impl Log {
         }
         self.failing = false;
         let dropped = std::mem::take(&mut self.dropped);
-        (dropped > 0).then(|| format!("the log {} lost {dropped} entries while it could not be written", self.target.path.display()))
+        (dropped > 0).then(|| {
+            format!(
+                "the log {} lost {dropped} entries while it could not be written",
+                self.target.path.display()
+            )
+        })
     }
 
     /// Opens the path anew, after somebody moved or truncated it.
@@ -121,7 +132,10 @@ impl Log {
         let path = self.target.path.display();
         failed
             .map(|error| format!("write log {path}: {error}; the last {lost} entries are lost"))
-            .or_else(|| (lost > 0).then(|| format!("the log {path} lost {lost} entries while it could not be written")))
+            .or_else(|| {
+                (lost > 0)
+                    .then(|| format!("the log {path} lost {lost} entries while it could not be written"))
+            })
     }
 
     fn cut(
@@ -135,7 +149,8 @@ impl Log {
         });
         let mut failed = None;
         cut(&mut lines, &mut |text, at| {
-            if self.failing && self.target.non_blocking && self.pending.len() as u64 >= self.target.max_buffer {
+            if self.failing && self.target.non_blocking && self.pending.len() as u64 >= self.target.max_buffer
+            {
                 self.dropped += 1;
                 return;
             }
@@ -153,8 +168,15 @@ impl Log {
         }
         let error = failed?;
         self.failing = true;
-        let next = if self.target.non_blocking { "entries are dropped" } else { "the container waits" };
-        Some(format!("write log {}: {error}; {next} until it can be written", self.target.path.display()))
+        let next = if self.target.non_blocking {
+            "entries are dropped"
+        } else {
+            "the container waits"
+        };
+        Some(format!(
+            "write log {}: {error}; {next} until it can be written",
+            self.target.path.display()
+        ))
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -188,7 +210,10 @@ impl Log {
         }
         let room = usize::try_from(self.target.max_size.saturating_sub(self.size)).unwrap_or(usize::MAX);
         let from = room.saturating_sub(1).min(all);
-        self.pending[from..].iter().position(|b| *b == b'\n').map_or(all, |newline| from + newline + 1)
+        self.pending[from..]
+            .iter()
+            .position(|b| *b == b'\n')
+            .map_or(all, |newline| from + newline + 1)
     }
 
     fn rotate(&mut self) -> io::Result<()> {
@@ -197,7 +222,10 @@ impl Log {
             ignore_missing(std::fs::remove_file(path))?;
         } else {
             for number in (1..self.target.max_file - 1).rev() {
-                ignore_missing(std::fs::rename(numbered(path, number), numbered(path, number + 1)))?;
+                ignore_missing(std::fs::rename(
+                    numbered(path, number),
+                    numbered(path, number + 1),
+                ))?;
             }
             ignore_missing(std::fs::rename(path, numbered(path, 1)))?;
         }
@@ -223,7 +251,14 @@ mod tests {
     use super::*;
 
     fn target(path: &Path, max_size: u64, max_file: u32) -> LogTarget {
-        LogTarget { path: path.into(), max_size, max_file, attrs: Vec::new(), non_blocking: false, max_buffer: 0 }
+        LogTarget {
+            path: path.into(),
+            max_size,
+            max_file,
+            attrs: Vec::new(),
+            non_blocking: false,
+            max_buffer: 0,
+        }
     }
 
     fn log(target: LogTarget) -> Log {
@@ -277,7 +312,11 @@ mod tests {
     }
 
     fn full(non_blocking: bool) -> Log {
-        let target = LogTarget { non_blocking, max_buffer: 150, ..target(Path::new("/dev/full"), 0, 1) };
+        let target = LogTarget {
+            non_blocking,
+            max_buffer: 150,
+            ..target(Path::new("/dev/full"), 0, 1)
+        };
         log(target)
     }
 
@@ -285,7 +324,10 @@ mod tests {
     fn a_full_disk_holds_back_or_drops_and_says_so_once() {
         let mut log = full(false);
         let said = log.write(Stream::Stdout, b"one\n").expect("said");
-        assert!(said.contains("/dev/full") && said.contains("the container waits"), "{said}");
+        assert!(
+            said.contains("/dev/full") && said.contains("the container waits"),
+            "{said}"
+        );
         assert!(log.holds_back() && log.is_failing());
         assert_eq!(log.write(Stream::Stdout, b"two\n"), None);
         assert_eq!(log.retry(), None);
@@ -297,7 +339,11 @@ mod tests {
         assert_eq!(messages(&dir.path().join("log")), ["one\n", "two\n"]);
 
         let mut log = full(true);
-        assert!(log.write(Stream::Stdout, b"1\n").expect("said").contains("dropped"));
+        assert!(
+            log.write(Stream::Stdout, b"1\n")
+                .expect("said")
+                .contains("dropped")
+        );
         for _ in 0..9 {
             assert_eq!(log.write(Stream::Stdout, b"more\n"), None);
         }

@@ -116,7 +116,9 @@ impl<'a> Monitor<'a> {
     pub fn run(&mut self) -> i32 {
         while !self.is_over() {
             if let Err(error) = self.turn() {
-                self.link.send(&FromShim::Warning(format!("the monitor fails and ends its container: {error}")));
+                self.link.send(&FromShim::Warning(format!(
+                    "the monitor fails and ends its container: {error}"
+                )));
                 self.kill();
                 return 1;
             }
@@ -140,13 +142,18 @@ impl<'a> Monitor<'a> {
     }
 
     fn is_over(&self) -> bool {
-        let told = self.link.interest().is_none_or(|(_, flags)| !flags.contains(PollFlags::OUT));
+        let told = self
+            .link
+            .interest()
+            .is_none_or(|(_, flags)| !flags.contains(PollFlags::OUT));
         if self.failed {
             return told;
         }
         let Some((_, at)) = &self.exit else { return false };
         let known = self.acknowledged || (self.role != Role::Container && !self.link.is_up());
-        known && matches!(self.state, ShimState::Exited(_)) && (self.stdio.is_flushed() || at.elapsed() >= LINGER)
+        known
+            && matches!(self.state, ShimState::Exited(_))
+            && (self.stdio.is_flushed() || at.elapsed() >= LINGER)
     }
 
     fn turn(&mut self) -> io::Result<()> {
@@ -166,7 +173,11 @@ impl<'a> Monitor<'a> {
         if self.oom_recheck.is_some_and(|at| at <= Instant::now()) {
             self.count_kills();
         }
-        if self.exit.as_ref().is_some_and(|(_, at)| self.stdio.is_drained() || at.elapsed() >= DRAIN) {
+        if self
+            .exit
+            .as_ref()
+            .is_some_and(|(_, at)| self.stdio.is_drained() || at.elapsed() >= DRAIN)
+        {
             self.finish_exit();
         }
         self.warn();
@@ -187,7 +198,11 @@ impl<'a> Monitor<'a> {
             sources.push(Source::Link);
             fds.push(PollFd::from_borrowed_fd(fd, flags));
         }
-        let running = self.exit.is_none().then_some(&self.pidfd).and_then(Option::as_ref);
+        let running = self
+            .exit
+            .is_none()
+            .then_some(&self.pidfd)
+            .and_then(Option::as_ref);
         let started = running.filter(|_| matches!(self.state, ShimState::Running { .. }));
         let others = [
             (Source::Listener, self.listener.as_ref()),
@@ -208,7 +223,11 @@ impl<'a> Monitor<'a> {
         let timeout = self.timeout();
         rustix::io::retry_on_intr(|| poll(&mut fds, timeout.as_ref()))?;
         let flags = fds.iter().map(PollFd::revents);
-        Ok(sources.into_iter().zip(flags).filter(|(_, flags)| !flags.is_empty()).collect())
+        Ok(sources
+            .into_iter()
+            .zip(flags)
+            .filter(|(_, flags)| !flags.is_empty())
+            .collect())
     }
 
     fn timeout(&self) -> Option<Timespec> {
@@ -220,15 +239,27 @@ impl<'a> Monitor<'a> {
         // Past its linger an unacknowledged exit waits for an engine alone.
         let exit = exit.filter(|at| *at > now || !matches!(self.state, ShimState::Exited(_)));
         let idle = (!self.trimmed).then(|| now + IDLE);
-        let next = [self.stdio.deadline(), self.oom_recheck, exit, idle].into_iter().flatten().min()?;
+        let next = [self.stdio.deadline(), self.oom_recheck, exit, idle]
+            .into_iter()
+            .flatten()
+            .min()?;
         let left = next.saturating_duration_since(now);
-        Some(Timespec { tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX), tv_nsec: left.subsec_nanos().into() })
+        Some(Timespec {
+            tv_sec: i64::try_from(left.as_secs()).unwrap_or(i64::MAX),
+            tv_nsec: left.subsec_nanos().into(),
+        })
     }
 
     // The engine.
 
     fn greet(&mut self, socket: OwnedFd) {
-        self.link.renew(socket, &FromShim::Hello { version: VERSION, state: self.state.clone() });
+        self.link.renew(
+            socket,
+            &FromShim::Hello {
+                version: VERSION,
+                state: self.state.clone(),
+            },
+        );
     }
 
     fn accept(&mut self) {
@@ -254,9 +285,20 @@ impl<'a> Monitor<'a> {
         match frame {
             ToShim::Start => self.order(Order::Start),
             ToShim::Abort => self.order(Order::Abort),
-            ToShim::Attach { stdin, stdout, stderr } => {
+            ToShim::Attach {
+                stdin,
+                stdout,
+                stderr,
+            } => {
                 if let Some(stream) = fds.into_iter().next() {
-                    self.stdio.attach(stream, Wants { stdin, stdout, stderr });
+                    self.stdio.attach(
+                        stream,
+                        Wants {
+                            stdin,
+                            stdout,
+                            stderr,
+                        },
+                    );
                     if matches!(self.state, ShimState::Exited(_)) {
                         self.stdio.finish();
                     }
@@ -282,7 +324,8 @@ impl<'a> Monitor<'a> {
         }
         let Some(setup) = &self.setup else { return };
         if let Err(error) = transport::try_send(&setup.socket, &[order.byte()], &[]) {
-            self.link.send(&FromShim::Warning(format!("pass {order:?} on: {error}")));
+            self.link
+                .send(&FromShim::Warning(format!("pass {order:?} on: {error}")));
         }
     }
 
@@ -308,7 +351,10 @@ impl<'a> Monitor<'a> {
             Ok(Some((report, fds))) => self.take(report, fds),
             Ok(None) => self.setup_has_ended(),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => self.fail(Failure { code: 125, message: format!("hear the set-up process: {error}") }),
+            Err(error) => self.fail(Failure {
+                code: 125,
+                message: format!("hear the set-up process: {error}"),
+            }),
         }
     }
 
@@ -330,17 +376,27 @@ impl<'a> Monitor<'a> {
         if accepted.listens {
             self.listener = fds.next();
         }
-        let log = accepted.log.take().zip(fds.next()).map(|(target, file)| Log::new(target, file));
+        let log = accepted
+            .log
+            .take()
+            .zip(fds.next())
+            .map(|(target, file)| Log::new(target, file));
         match log.transpose() {
             Ok(log) => self.stdio.configure(accepted.policy, log),
-            Err(error) => self.fail(Failure { code: 125, message: format!("open the log: {error}") }),
+            Err(error) => self.fail(Failure {
+                code: 125,
+                message: format!("open the log: {error}"),
+            }),
         }
         self.accepted = accepted;
     }
 
     fn created(&mut self, made: Made, fds: Vec<OwnedFd>) {
         let Some(handles) = Handles::receive(&made, fds) else {
-            return self.fail(Failure { code: 125, message: "the set-up process sent too few descriptors".into() });
+            return self.fail(Failure {
+                code: 125,
+                message: "the set-up process sent too few descriptors".into(),
+            });
         };
         self.made = made;
         self.pidfd = Some(handles.pidfd);
@@ -349,17 +405,26 @@ impl<'a> Monitor<'a> {
         self.resize();
         if self.role == Role::Container {
             self.state = ShimState::Created { pid: made.pid };
-            self.link.send(&FromShim::Created { pid: made.pid, start_time: made.start_time });
+            self.link.send(&FromShim::Created {
+                pid: made.pid,
+                start_time: made.start_time,
+            });
         }
     }
 
     fn started(&mut self, at: u128) {
-        self.state = ShimState::Running { pid: self.made.pid, started_at: at };
+        self.state = ShimState::Running {
+            pid: self.made.pid,
+            started_at: at,
+        };
         if self.role == Role::Container {
             self.record_start(at);
         }
         // Told last: whoever knows finds the record.
-        self.link.send(&FromShim::Started { pid: self.made.pid, at });
+        self.link.send(&FromShim::Started {
+            pid: self.made.pid,
+            at,
+        });
     }
 
     fn record_start(&mut self, at: u128) {
@@ -381,12 +446,17 @@ impl<'a> Monitor<'a> {
         self.reap_setup();
         if !matches!(self.state, ShimState::Running { .. }) {
             if !self.failed {
-                self.fail(Failure { code: 125, message: "the set-up process died".into() });
+                self.fail(Failure {
+                    code: 125,
+                    message: "the set-up process died".into(),
+                });
             }
             return;
         }
         if let Err(error) = confine::confine(self.host, self.accepted.shares_pids) {
-            self.link.send(&FromShim::Warning(format!("the monitor keeps more privileges than it needs: {error}")));
+            self.link.send(&FromShim::Warning(format!(
+                "the monitor keeps more privileges than it needs: {error}"
+            )));
         }
     }
 
@@ -434,7 +504,10 @@ impl<'a> Monitor<'a> {
 
     fn count_kills(&mut self) {
         self.oom_recheck = None;
-        let kills = self.host.group(&self.accepted.cgroup).map_or(0, |group| group.oom_kills().unwrap_or(0));
+        let kills = self
+            .host
+            .group(&self.accepted.cgroup)
+            .map_or(0, |group| group.oom_kills().unwrap_or(0));
         if kills > self.oom_kills {
             self.oom_kills = kills;
             self.link.send(&FromShim::Oom);
@@ -463,25 +536,33 @@ impl<'a> Monitor<'a> {
         let Some(pidfd) = &self.pidfd else { return };
         let code = match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), options)) {
             Ok(None) => return,
-            Ok(Some(status)) => {
-                status.exit_status().or_else(|| status.terminating_signal().map(|signal| 128 + signal)).unwrap_or(255)
-            }
+            Ok(Some(status)) => status
+                .exit_status()
+                .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
+                .unwrap_or(255),
             Err(error) => {
-                self.link.send(&FromShim::Warning(format!("the exit code is lost: {error}")));
+                self.link
+                    .send(&FromShim::Warning(format!("the exit code is lost: {error}")));
                 255
             }
         };
         if self.oom.is_some() && (code == 137 || self.oom_recheck.is_some()) {
             self.count_kills();
         }
-        let record = ExitRecord { code, at: Moment::now().as_nanoseconds(), oom_killed: self.oom_kills > 0 };
+        let record = ExitRecord {
+            code,
+            at: Moment::now().as_nanoseconds(),
+            oom_killed: self.oom_kills > 0,
+        };
         self.exit = Some((record, Instant::now()));
     }
 
     fn kill_rest(&mut self) {
         let killed = self.host.group(&self.accepted.cgroup).map(|group| group.kill());
         if let Some(Err(error)) = killed {
-            self.link.send(&FromShim::Warning(format!("kill what is left of the container: {error}")));
+            self.link.send(&FromShim::Warning(format!(
+                "kill what is left of the container: {error}"
+            )));
         }
     }
 
@@ -490,7 +571,9 @@ impl<'a> Monitor<'a> {
         if matches!(self.state, ShimState::Exited(_)) {
             return;
         }
-        let Some((record, _)) = self.exit.clone() else { return };
+        let Some((record, _)) = self.exit.clone() else {
+            return;
+        };
         self.stdio.finish();
         self.warn();
         if let Err(error) = record::write(&self.accepted.exit_record, &record) {
@@ -508,7 +591,8 @@ impl<'a> Monitor<'a> {
     fn remove_cgroup(&mut self) {
         let removed = self.host.group(&self.accepted.cgroup).map(|group| group.remove());
         if let Some(Err(error)) = removed {
-            self.link.send(&FromShim::Warning(format!("remove the cgroup: {error}")));
+            self.link
+                .send(&FromShim::Warning(format!("remove the cgroup: {error}")));
         }
     }
 }

@@ -51,9 +51,16 @@ fn dispensable(mountinfo: &str, needed: &Path) -> Vec<PathBuf> {
     let goes = |(path, kind): &(PathBuf, &str)| {
         NOT_NEEDED.contains(kind) && path != Path::new("/proc") && !needed.starts_with(path)
     };
-    let is_free = |path: &Path| mounts.iter().all(|mount| goes(mount) || !mount.0.starts_with(path));
-    let mut free: Vec<PathBuf> =
-        mounts.iter().filter(|mount| goes(mount) && is_free(&mount.0)).map(|mount| mount.0.clone()).collect();
+    let is_free = |path: &Path| {
+        mounts
+            .iter()
+            .all(|mount| goes(mount) || !mount.0.starts_with(path))
+    };
+    let mut free: Vec<PathBuf> = mounts
+        .iter()
+        .filter(|mount| goes(mount) && is_free(&mount.0))
+        .map(|mount| mount.0.clone())
+        .collect();
     free.reverse();
     free
 }
@@ -70,7 +77,9 @@ fn unescape(path: &str) -> String {
     let mut parts = path.split('\\');
     let mut out = parts.next().unwrap_or_default().to_owned();
     for part in parts {
-        let code = part.get(..3).and_then(|digits| u8::from_str_radix(digits, 8).ok());
+        let code = part
+            .get(..3)
+            .and_then(|digits| u8::from_str_radix(digits, 8).ok());
         match code {
             Some(code) => {
                 out.push(code.into());
@@ -107,7 +116,15 @@ mod tests {
     fn what_a_launch_needs_stays() {
         let free = dispensable(MOUNTS, Path::new("/srv/store/run"));
         let free: Vec<_> = free.iter().filter_map(|path| path.to_str()).collect();
-        assert_eq!(free, ["/snap/a b", "/sys/kernel/debug", "/proc/sys/fs/binfmt_misc", "/dev/pts"]);
+        assert_eq!(
+            free,
+            [
+                "/snap/a b",
+                "/sys/kernel/debug",
+                "/proc/sys/fs/binfmt_misc",
+                "/dev/pts"
+            ]
+        );
         assert_eq!(unescape("a\\x\\134b"), "a\\x\\b");
     }
 }

@@ -13,7 +13,10 @@ pub fn detach(name: &CStr) -> io::Result<()> {
     // Fails only for a session's leader, which a fork is not.
     let _ = rustix::process::setsid();
     rustix::thread::set_name(name)?;
-    let null = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null")?;
+    let null = std::fs::OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open("/dev/null")?;
     rustix::stdio::dup2_stdin(&null)?;
     rustix::stdio::dup2_stdout(&null)?;
     rustix::stdio::dup2_stderr(&null)?;

@@ -26,7 +26,12 @@ pub fn start_time(pid: i32) -> io::Result<u64> {
     // The second field, the name, may contain anything but ends with the last parenthesis.
     let after_name = stat.rsplit_once(") ").map_or("", |(_, rest)| rest);
     let field = after_name.split(' ').nth(19).and_then(|f| f.parse().ok());
-    field.ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, format!("/proc/{pid}/stat has no start time")))
+    field.ok_or_else(|| {
+        io::Error::new(
+            io::ErrorKind::InvalidData,
+            format!("/proc/{pid}/stat has no start time"),
+        )
+    })
 }
 
 #[cfg(test)]
@@ -43,6 +48,9 @@ mod tests {
         assert_eq!(std::fs::read_dir(dir.path()).expect("dir").count(), 1);
         let own = i32::try_from(std::process::id()).expect("pid");
         assert!(start_time(own).expect("start") > 0);
-        assert_eq!(start_time(i32::MAX).expect_err("none").kind(), io::ErrorKind::NotFound);
+        assert_eq!(
+            start_time(i32::MAX).expect_err("none").kind(),
+            io::ErrorKind::NotFound
+        );
     }
 }

@@ -86,7 +86,11 @@ impl Handles {
         let mut fds = fds.into_iter();
         let pidfd = fds.next()?;
         let mut next = |there: bool| if there { fds.next().map(Some) } else { Some(None) };
-        let ends = Ends { stdin: next(made.stdin)?, stdout: next(made.stdout)?, stderr: next(made.stderr)? };
+        let ends = Ends {
+            stdin: next(made.stdin)?,
+            stdout: next(made.stdout)?,
+            stderr: next(made.stderr)?,
+        };
         let oom = next(made.oom)?;
         Some(Handles { pidfd, ends, oom })
     }
@@ -110,5 +114,10 @@ impl Order {
 
 /// A terminal's size.
 pub fn window(rows: u16, columns: u16) -> Winsize {
-    Winsize { ws_row: rows, ws_col: columns, ws_xpixel: 0, ws_ypixel: 0 }
+    Winsize {
+        ws_row: rows,
+        ws_col: columns,
+        ws_xpixel: 0,
+        ws_ypixel: 0,
+    }
 }

@@ -87,7 +87,10 @@ impl Reporter<'_> {
 
 /// A failure that is ours and not the program's.
 pub(crate) fn own(what: &str, error: impl Display) -> Failure {
-    Failure { code: OWN, message: format!("{what}: {error}") }
+    Failure {
+        code: OWN,
+        message: format!("{what}: {error}"),
+    }
 }
 
 /// What dockerd's clients read before the runtime's own words.
@@ -96,7 +99,10 @@ const DOCKERS_WORDS: &str = "failed to create task for container: failed to crea
 
 /// A failure of the runtime, with Docker's exit code and words for it.
 fn of_launch(error: LaunchError) -> Failure {
-    Failure { code: error.exit_code(), message: format!("{DOCKERS_WORDS}{error}") }
+    Failure {
+        code: error.exit_code(),
+        message: format!("{DOCKERS_WORDS}{error}"),
+    }
 }
 
 /// `text`, when there is any.
@@ -110,17 +116,30 @@ fn read(request: OwnedFd) -> Result<LaunchRequest<EndpointPlan>, Failure> {
 
 fn accept(request: &LaunchRequest<EndpointPlan>, report: &Reporter<'_>) -> Result<(), Failure> {
     let socket = request.runtime_dir.join("shim.sock");
-    let listener = transport::listen(&socket).map_err(|e| own(&format!("listen at {}", socket.display()), e))?;
-    let log = request.log.as_ref().map(|log| logfile::open(&log.path)).transpose();
-    let log = log.map_err(|e| Failure { code: OWN, message: e.to_string() })?;
+    let listener =
+        transport::listen(&socket).map_err(|e| own(&format!("listen at {}", socket.display()), e))?;
+    let log = request
+        .log
+        .as_ref()
+        .map(|log| logfile::open(&log.path))
+        .transpose();
+    let log = log.map_err(|e| Failure {
+        code: OWN,
+        message: e.to_string(),
+    })?;
     let linux = request.spec.linux.as_ref();
-    let has_pids = |kind: &ferry_oci::runtime::Namespace| kind.kind == NamespaceKind::Pid && kind.path.is_none();
+    let has_pids =
+        |kind: &ferry_oci::runtime::Namespace| kind.kind == NamespaceKind::Pid && kind.path.is_none();
     let accepted = Accepted {
         exit_record: request.runtime_dir.join("exit.json"),
         listens: true,
         log: request.log.as_ref().map(copy_of),
         policy: Policy {
-            terminal: request.spec.process.as_ref().is_some_and(|process| process.terminal),
+            terminal: request
+                .spec
+                .process
+                .as_ref()
+                .is_some_and(|process| process.terminal),
             open_stdin: request.open_stdin,
             stdin_once: request.stdin_once,
             lost_is_end: false,
@@ -140,16 +159,26 @@ fn look_for_root(rootfs: &ferry_shim_proto::Rootfs) -> Result<(), Failure> {
         ferry_shim_proto::Rootfs::Overlay { upper, .. } => upper,
     };
     let found = rustix::fs::stat(path);
-    found.map(drop).map_err(|e| own(&format!("open the root file system {}", path.display()), e))
+    found
+        .map(drop)
+        .map_err(|e| own(&format!("open the root file system {}", path.display()), e))
 }
 
 fn copy_of(log: &ferry_shim_proto::LogTarget) -> ferry_shim_proto::LogTarget {
-    ferry_shim_proto::LogTarget { path: log.path.clone(), attrs: log.attrs.clone(), ..*log }
+    ferry_shim_proto::LogTarget {
+        path: log.path.clone(),
+        attrs: log.attrs.clone(),
+        ..*log
+    }
 }
 
 fn make_group(host: &Host, request: &LaunchRequest<EndpointPlan>) -> Result<Option<Group>, Failure> {
-    let Some(linux) = &request.spec.linux else { return Ok(None) };
-    let (Some(layout), false) = (&host.layout, linux.cgroups_path.is_empty()) else { return Ok(None) };
+    let Some(linux) = &request.spec.linux else {
+        return Ok(None);
+    };
+    let (Some(layout), false) = (&host.layout, linux.cgroups_path.is_empty()) else {
+        return Ok(None);
+    };
     let resources = linux.resources.clone().unwrap_or_default();
     let made = Group::create(layout, &linux.cgroups_path, &resources);
     made.map(Some).map_err(|e| own("make the container's cgroup", e))
@@ -171,15 +200,28 @@ fn bring_up(
         groups: request.groups.clone(),
         ..plan::Options::default()
     };
-    let plan = plan::compile(&request.spec, &host.facts, &options).map_err(|e| own("plan the container", e))?;
-    plan.warnings.iter().for_each(|warning| report.warn(warning.clone()));
-    let (created, mut ends) = launch(host, &request, &plan, binds, group, filter.as_ref().map(filters::Program::parts))?;
+    let plan =
+        plan::compile(&request.spec, &host.facts, &options).map_err(|e| own("plan the container", e))?;
+    plan.warnings
+        .iter()
+        .for_each(|warning| report.warn(warning.clone()));
+    let (created, mut ends) = launch(
+        host,
+        &request,
+        &plan,
+        binds,
+        group,
+        filter.as_ref().map(filters::Program::parts),
+    )?;
     let mut created = attach(&request, created)?;
     if plan.program.terminal {
         ends = terminal(&mut created)?;
     }
     created.ready().map_err(of_launch)?;
-    created.warnings.drain(..).for_each(|warning| report.warn(warning));
+    created
+        .warnings
+        .drain(..)
+        .for_each(|warning| report.warn(warning));
     let oom = watch(group, report);
     start(created, ends, oom, report)
 }
@@ -189,9 +231,15 @@ fn choose_filter<'h>(
     host: &'h Host,
     request: &mut LaunchRequest<EndpointPlan>,
 ) -> Result<Option<filters::Program<'h>>, Failure> {
-    let capabilities = request.spec.process.as_ref().and_then(|process| process.capabilities.as_ref());
+    let capabilities = request
+        .spec
+        .process
+        .as_ref()
+        .and_then(|process| process.capabilities.as_ref());
     let bounding = capabilities.map(|sets| sets.bounding.clone()).unwrap_or_default();
-    let Some(linux) = request.spec.linux.as_mut() else { return Ok(None) };
+    let Some(linux) = request.spec.linux.as_mut() else {
+        return Ok(None);
+    };
     let profile = linux.seccomp.take();
     let program = host.filters.choose(&request.seccomp, &bounding, profile.as_ref());
     let program = program.map_err(|e| own("compile the seccomp profile", e))?;
@@ -211,17 +259,31 @@ fn launch(
         let counted = format!("{} trees came for {} binds", binds.len(), request.binds.len());
         return Err(own("read the launch request", counted));
     }
-    let shared = Shared { stdin: request.open_stdin, stdout: true, stderr: true };
+    let shared = Shared {
+        stdin: request.open_stdin,
+        stdout: true,
+        stderr: true,
+    };
     let terminal = plan.program.terminal;
-    let pipes = if terminal { None } else { Some(streams::pipes(shared).map_err(|e| own("make the streams", e))?) };
+    let pipes = if terminal {
+        None
+    } else {
+        Some(streams::pipes(shared).map_err(|e| own("make the streams", e))?)
+    };
     let (theirs, ends) = pipes.map_or((None, Ends::default()), |(theirs, ends)| (Some(theirs), ends));
     let stdio = match &theirs {
         None => Stdio::Terminal,
-        Some([stdin, stdout, stderr]) => {
-            Stdio::Fds { stdin: stdin.as_fd(), stdout: stdout.as_fd(), stderr: stderr.as_fd() }
-        }
+        Some([stdin, stdout, stderr]) => Stdio::Fds {
+            stdin: stdin.as_fd(),
+            stdout: stdout.as_fd(),
+            stderr: stderr.as_fd(),
+        },
     };
-    let init = if request.init { Some(host.init.as_ref().map_err(|e| own("open the init", e))?) } else { None };
+    let init = if request.init {
+        Some(host.init.as_ref().map_err(|e| own("open the init", e))?)
+    } else {
+        None
+    };
     let lowers = lowers(&request.rootfs);
     let created = create(Launch {
         id: &request.id,
@@ -248,9 +310,17 @@ fn lowers(rootfs: &ferry_shim_proto::Rootfs) -> Vec<&Path> {
 
 fn rootfs<'r>(rootfs: &'r ferry_shim_proto::Rootfs, lowers: &'r [&'r Path]) -> Rootfs<'r> {
     match rootfs {
-        ferry_shim_proto::Rootfs::Overlay { upper, work, volatile, .. } => {
-            Rootfs::Overlay { lowers, upper, work, volatile: *volatile }
-        }
+        ferry_shim_proto::Rootfs::Overlay {
+            upper,
+            work,
+            volatile,
+            ..
+        } => Rootfs::Overlay {
+            lowers,
+            upper,
+            work,
+            volatile: *volatile,
+        },
         ferry_shim_proto::Rootfs::Directory(path) => Rootfs::Directory(path),
     }
 }
@@ -260,10 +330,17 @@ fn attach(request: &LaunchRequest<EndpointPlan>, created: Created) -> Result<Cre
     if request.endpoints.is_empty() {
         return Ok(created);
     }
-    let attached = created.net_ns().map_err(|e| own("open the network namespace", e)).and_then(|namespace| {
-        let attach = |plan| ferry_net::apply::attach(plan, namespace.as_fd());
-        request.endpoints.iter().try_for_each(attach).map_err(|e| own("attach to the network", e))
-    });
+    let attached = created
+        .net_ns()
+        .map_err(|e| own("open the network namespace", e))
+        .and_then(|namespace| {
+            let attach = |plan| ferry_net::apply::attach(plan, namespace.as_fd());
+            request
+                .endpoints
+                .iter()
+                .try_for_each(attach)
+                .map_err(|e| own("attach to the network", e))
+        });
     match attached {
         Ok(()) => Ok(created),
         Err(failure) => {
@@ -292,7 +369,10 @@ fn watch(group: Option<&Group>, report: &Reporter<'_>) -> Option<OwnedFd> {
 }
 
 fn start(created: Created, ends: Ends, oom: Option<OwnedFd>, report: &Reporter<'_>) -> Result<(), Failure> {
-    let pidfd = created.pidfd.try_clone().map_err(|e| own("duplicate a descriptor", e))?;
+    let pidfd = created
+        .pidfd
+        .try_clone()
+        .map_err(|e| own("duplicate a descriptor", e))?;
     let made = Made {
         pid: created.pid,
         start_time: record::start_time(created.pid).map_err(|e| own("identify the new process", e))?,

@@ -23,7 +23,9 @@ pub(crate) fn exec_monitor(host: &Host, fds: Vec<OwnedFd>, attached: bool) -> i3
 
 fn start(host: &Host, name: &CStr, fds: Vec<OwnedFd>, attached: bool, role: Role) -> i32 {
     let mut fds = fds.into_iter();
-    let (Some(request), Some(link)) = (fds.next(), fds.next()) else { return 1 };
+    let (Some(request), Some(link)) = (fds.next(), fds.next()) else {
+        return 1;
+    };
     let stream = if attached { fds.next() } else { None };
     let prepared = process::detach(name)
         .and_then(|()| process::adopt_orphans())
@@ -40,7 +42,14 @@ fn start(host: &Host, name: &CStr, fds: Vec<OwnedFd>, attached: bool, role: Role
     process::ignore_signals();
     let mut monitor = Monitor::new(host, role, link, setup);
     if let Some(stream) = stream {
-        monitor.attach(stream, Wants { stdin: true, stdout: true, stderr: true });
+        monitor.attach(
+            stream,
+            Wants {
+                stdin: true,
+                stdout: true,
+                stderr: true,
+            },
+        );
     }
     match catch_unwind(AssertUnwindSafe(|| monitor.run())) {
         Ok(status) => status,
@@ -60,7 +69,11 @@ fn set_up(
 ) -> io::Result<Setup> {
     let (ours, theirs) = transport::pair()?;
     let all = [&request, &theirs].into_iter().chain(&binds);
-    let keep = host.fds().map(|fd| fd.as_raw_fd()).chain(all.map(AsRawFd::as_raw_fd)).collect();
+    let keep = host
+        .fds()
+        .map(|fd| fd.as_raw_fd())
+        .chain(all.map(AsRawFd::as_raw_fd))
+        .collect();
     let pid = fork::fork(keep, move || match role {
         Role::Container => setup::container(host, request, binds, &theirs),
         Role::Exec => exec::set_up(host, request, attached, &theirs),

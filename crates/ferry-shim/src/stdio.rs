@@ -124,7 +124,11 @@ impl Stdio {
 
     /// The terminal's master or standard input's pipe, while it is open.
     pub fn terminal(&self) -> Option<BorrowedFd<'_>> {
-        if self.policy().terminal { self.stdout.as_ref().map(AsFd::as_fd) } else { None }
+        if self.policy().terminal {
+            self.stdout.as_ref().map(AsFd::as_fd)
+        } else {
+            None
+        }
     }
 
     /// Ends standard input once what was read of clients is written.
@@ -190,7 +194,11 @@ impl Stdio {
 
     /// When [`Stdio::tick`] wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        let retry = self.log.as_ref().filter(|log| log.is_failing()).map(|_| Instant::now() + Duration::from_millis(200));
+        let retry = self
+            .log
+            .as_ref()
+            .filter(|log| log.is_failing())
+            .map(|_| Instant::now() + Duration::from_millis(200));
         let lost = self.lost_since.map(|since| since + LOST_GRACE);
         [retry, lost].into_iter().flatten().min()
     }
@@ -275,7 +283,9 @@ impl Stdio {
     fn read_output_once(&mut self, stream: Stream) -> bool {
         let mut buffer = std::mem::take(&mut self.buffer);
         buffer.resize(READ, 0);
-        let result = self.output(stream).map_or(Err(Errno::AGAIN), |fd| rustix::io::read(fd, &mut buffer[..]));
+        let result = self
+            .output(stream)
+            .map_or(Err(Errno::AGAIN), |fd| rustix::io::read(fd, &mut buffer[..]));
         match result {
             Err(Errno::AGAIN | Errno::INTR) => {}
             // EIO: the terminal's last user has closed it.

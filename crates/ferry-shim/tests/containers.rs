@@ -7,19 +7,58 @@ use rustix::process::Signal;
 use std::time::{Duration, Instant};
 
 pub const TESTS: &[Test] = &[
-    ("containers::a_program_runs_and_its_exit_is_known", a_program_runs_and_its_exit_is_known),
-    ("containers::a_signal_is_128_and_its_number", a_signal_is_128_and_its_number),
-    ("containers::what_cannot_be_executed_says_so", what_cannot_be_executed_says_so),
-    ("containers::a_bad_request_says_so_and_leaves_nothing", a_bad_request_says_so_and_leaves_nothing),
-    ("containers::the_gate_holds_until_the_start", the_gate_holds_until_the_start),
-    ("containers::an_abort_undoes_everything", an_abort_undoes_everything),
-    ("containers::a_memory_limit_kills_and_is_told", a_memory_limit_kills_and_is_told),
-    ("containers::users_and_groups_are_looked_up", users_and_groups_are_looked_up),
-    ("containers::an_init_reaps_and_passes_signals_on", an_init_reaps_and_passes_signals_on),
-    ("containers::processes_of_a_shared_pid_namespace_end_too", processes_of_a_shared_pid_namespace_end_too),
-    ("containers::an_endpoint_is_attached_before_the_program_runs", an_endpoint_is_attached_before_the_program_runs),
-    ("containers::a_monitor_is_small_and_confined", a_monitor_is_small_and_confined),
-    ("containers::signals_do_not_end_a_monitor", signals_do_not_end_a_monitor),
+    (
+        "containers::a_program_runs_and_its_exit_is_known",
+        a_program_runs_and_its_exit_is_known,
+    ),
+    (
+        "containers::a_signal_is_128_and_its_number",
+        a_signal_is_128_and_its_number,
+    ),
+    (
+        "containers::what_cannot_be_executed_says_so",
+        what_cannot_be_executed_says_so,
+    ),
+    (
+        "containers::a_bad_request_says_so_and_leaves_nothing",
+        a_bad_request_says_so_and_leaves_nothing,
+    ),
+    (
+        "containers::the_gate_holds_until_the_start",
+        the_gate_holds_until_the_start,
+    ),
+    (
+        "containers::an_abort_undoes_everything",
+        an_abort_undoes_everything,
+    ),
+    (
+        "containers::a_memory_limit_kills_and_is_told",
+        a_memory_limit_kills_and_is_told,
+    ),
+    (
+        "containers::users_and_groups_are_looked_up",
+        users_and_groups_are_looked_up,
+    ),
+    (
+        "containers::an_init_reaps_and_passes_signals_on",
+        an_init_reaps_and_passes_signals_on,
+    ),
+    (
+        "containers::processes_of_a_shared_pid_namespace_end_too",
+        processes_of_a_shared_pid_namespace_end_too,
+    ),
+    (
+        "containers::an_endpoint_is_attached_before_the_program_runs",
+        an_endpoint_is_attached_before_the_program_runs,
+    ),
+    (
+        "containers::a_monitor_is_small_and_confined",
+        a_monitor_is_small_and_confined,
+    ),
+    (
+        "containers::signals_do_not_end_a_monitor",
+        signals_do_not_end_a_monitor,
+    ),
     ("containers::many_at_once", many_at_once),
 ];
 
@@ -35,7 +74,13 @@ fn a_program_runs_and_its_exit_is_known(rig: &mut Rig) {
     assert_eq!(kinds, ["hello", "created", "started", "exited"]);
     let mut log = container.log();
     log.sort();
-    assert_eq!(log, [("stderr".into(), "err\n".into()), ("stdout".into(), "out\n".into())]);
+    assert_eq!(
+        log,
+        [
+            ("stderr".into(), "err\n".into()),
+            ("stdout".into(), "out\n".into())
+        ]
+    );
 }
 
 fn kind(frame: &FromShim) -> &'static str {
@@ -52,7 +97,11 @@ fn kind(frame: &FromShim) -> &'static str {
 
 fn a_signal_is_128_and_its_number(rig: &mut Rig) {
     for signal in [Signal::KILL, Signal::USR1] {
-        let request = rig.request(&["sh", "-c", "trap 'kill -KILL $$' USR1; while :; do sleep 0.05; done"]);
+        let request = rig.request(&[
+            "sh",
+            "-c",
+            "trap 'kill -KILL $$' USR1; while :; do sleep 0.05; done",
+        ]);
         let mut container = rig.run(&request, false);
         container.started();
         std::thread::sleep(Duration::from_millis(50));
@@ -71,17 +120,33 @@ fn what_cannot_be_executed_says_so(rig: &mut Rig) {
     let request = rig.request(&["nope"]);
     let failure = rig.run(&request, true).failure();
     assert_eq!(failure.code, 127);
-    assert!(failure.message.contains("exec: \"nope\": executable file not found in $PATH"), "{}", failure.message);
+    assert!(
+        failure
+            .message
+            .contains("exec: \"nope\": executable file not found in $PATH"),
+        "{}",
+        failure.message
+    );
 
     let request = rig.request(&["/bin/nope"]);
     let failure = rig.run(&request, false).failure();
     assert_eq!(failure.code, 127);
-    assert!(failure.message.contains("exec: \"/bin/nope\": stat /bin/nope: no such file or directory"), "{}", failure.message);
+    assert!(
+        failure
+            .message
+            .contains("exec: \"/bin/nope\": stat /bin/nope: no such file or directory"),
+        "{}",
+        failure.message
+    );
 
     let request = rig.request(&["/etc/not-executable"]);
     let failure = rig.run(&request, false).failure();
     assert_eq!(failure.code, 126);
-    assert!(failure.message.contains("permission denied"), "{}", failure.message);
+    assert!(
+        failure.message.contains("permission denied"),
+        "{}",
+        failure.message
+    );
 }
 
 fn a_bad_request_says_so_and_leaves_nothing(rig: &mut Rig) {
@@ -90,26 +155,46 @@ fn a_bad_request_says_so_and_leaves_nothing(rig: &mut Rig) {
     let mut container = rig.run(&request, true);
     let failure = container.failure();
     assert_eq!(failure.code, 125, "{failure:?}");
-    assert!(failure.message.contains("/run/ferry-test/missing"), "{}", failure.message);
+    assert!(
+        failure.message.contains("/run/ferry-test/missing"),
+        "{}",
+        failure.message
+    );
     assert_eq!(container.output(), b"", "the client sees the end");
     assert!(container.next().is_none(), "the shim goes");
 
     let mut request = rig.request(&["true"]);
     request.log.as_mut().expect("log").path = "/run/ferry-test/missing/log".into();
     let failure = rig.run(&request, false).failure();
-    assert!(failure.message.contains("/run/ferry-test/missing/log"), "{}", failure.message);
+    assert!(
+        failure.message.contains("/run/ferry-test/missing/log"),
+        "{}",
+        failure.message
+    );
 
     // A request that is none.
     let memfd = transport::memfd("rubbish", &1).expect("memfd");
     let (link, theirs) = transport::pair().expect("pair");
     rig.ask(
-        &ferry_shim_proto::ToLauncher::Launch { token: 1, attached: false },
-        &[std::os::fd::AsFd::as_fd(&memfd), std::os::fd::AsFd::as_fd(&theirs)],
+        &ferry_shim_proto::ToLauncher::Launch {
+            token: 1,
+            attached: false,
+        },
+        &[
+            std::os::fd::AsFd::as_fd(&memfd),
+            std::os::fd::AsFd::as_fd(&theirs),
+        ],
     );
     drop(theirs);
-    let hello = transport::recv_frame::<FromShim>(&link).expect("recv").expect("frame").0;
+    let hello = transport::recv_frame::<FromShim>(&link)
+        .expect("recv")
+        .expect("frame")
+        .0;
     assert!(matches!(hello, FromShim::Hello { .. }));
-    let failed = transport::recv_frame::<FromShim>(&link).expect("recv").expect("frame").0;
+    let failed = transport::recv_frame::<FromShim>(&link)
+        .expect("recv")
+        .expect("frame")
+        .0;
     assert!(matches!(failed, FromShim::Failed(_)), "{failed:?}");
 }
 
@@ -134,7 +219,9 @@ fn the_gate_holds_until_the_start(rig: &mut Rig) {
 fn an_abort_undoes_everything(rig: &mut Rig) {
     let request = rig.request(&["sh", "-c", "echo ran > /tmp/ran"]);
     let mut container = rig.launch(&request, true);
-    container.until("Created", |frame| matches!(frame, FromShim::Created { .. }).then_some(()));
+    container.until("Created", |frame| {
+        matches!(frame, FromShim::Created { .. }).then_some(())
+    });
     container.say(&ToShim::Abort);
     container.failure();
     assert!(container.next().is_none());
@@ -143,13 +230,27 @@ fn an_abort_undoes_everything(rig: &mut Rig) {
 
 fn a_memory_limit_kills_and_is_told(rig: &mut Rig) {
     let mut request = rig.request(&["sh", "-c", "tail /dev/zero"]);
-    let resources = request.spec.linux.as_mut().and_then(|l| l.resources.as_mut()).expect("resources");
+    let resources = request
+        .spec
+        .linux
+        .as_mut()
+        .and_then(|l| l.resources.as_mut())
+        .expect("resources");
     let limit = 16 << 20;
-    resources.memory = Some(ferry_oci::runtime::Memory { limit: Some(limit), swap: Some(limit), ..Default::default() });
+    resources.memory = Some(ferry_oci::runtime::Memory {
+        limit: Some(limit),
+        swap: Some(limit),
+        ..Default::default()
+    });
     let mut container = rig.run(&request, false);
     let record = container.exited();
     container.acknowledge();
-    assert_eq!((record.code, record.oom_killed), (137, true), "{:?}", container.seen);
+    assert_eq!(
+        (record.code, record.oom_killed),
+        (137, true),
+        "{:?}",
+        container.seen
+    );
     assert!(container.seen.contains(&FromShim::Oom));
 }
 
@@ -164,17 +265,27 @@ fn users_and_groups_are_looked_up(rig: &mut Rig) {
     let mut request = rig.request(&["true"]);
     request.user = "nobody-here".into();
     let failure = rig.run(&request, false).failure();
-    assert!(failure.message.contains("unable to find user nobody-here"), "{failure:?}");
+    assert!(
+        failure.message.contains("unable to find user nobody-here"),
+        "{failure:?}"
+    );
 }
 
 fn an_init_reaps_and_passes_signals_on(rig: &mut Rig) {
-    let mut request = rig.request(&["sh", "-c", "trap 'echo got; exit 3' TERM; echo $$; while :; do sleep 0.02; done"]);
+    let mut request = rig.request(&[
+        "sh",
+        "-c",
+        "trap 'echo got; exit 3' TERM; echo $$; while :; do sleep 0.02; done",
+    ]);
     request.init = true;
     let mut container = rig.run(&request, true);
     container.started();
     let mut stream = container.stream.take().expect("stream");
     let pid = crate::rig::read_until(&mut stream, "\n");
-    assert!(!pid.contains("\u{8}1\n"), "the program is not the first process: {pid:?}");
+    assert!(
+        !pid.contains("\u{8}1\n"),
+        "the program is not the first process: {pid:?}"
+    );
     container.kill(Signal::TERM);
     assert_eq!(container.finish(), 3);
 }
@@ -182,7 +293,9 @@ fn an_init_reaps_and_passes_signals_on(rig: &mut Rig) {
 fn processes_of_a_shared_pid_namespace_end_too(rig: &mut Rig) {
     let mut request = rig.request(&["sh", "-c", "sleep 1000 & echo $!; exit 0"]);
     let linux = request.spec.linux.as_mut().expect("linux");
-    linux.namespaces.retain(|namespace| namespace.kind != ferry_oci::runtime::NamespaceKind::Pid);
+    linux
+        .namespaces
+        .retain(|namespace| namespace.kind != ferry_oci::runtime::NamespaceKind::Pid);
     let mut container = rig.run(&request, true);
     let (out, _) = demultiplex(&container.output());
     assert_eq!(container.finish(), 0);
@@ -215,7 +328,10 @@ fn an_endpoint_is_attached_before_the_program_runs(rig: &mut Rig) {
     let mut container = rig.run(&request, true);
     let (out, err) = demultiplex(&container.output());
     assert_eq!((container.finish(), err.as_str()), (0, ""));
-    assert!(out.contains(&format!("eth0    inet {address}/24")) || out.contains(&format!("inet {address}/24")), "{out}");
+    assert!(
+        out.contains(&format!("eth0    inet {address}/24")) || out.contains(&format!("inet {address}/24")),
+        "{out}"
+    );
     assert!(out.contains("default via 10.87.0.1 dev eth0"), "{out}");
     assert!(out.contains("127.0.0.1"), "{out}");
     ferry_net::apply::remove_bridge(&network).expect("bridge");
@@ -233,17 +349,32 @@ fn a_monitor_is_small_and_confined(rig: &mut Rig) {
     // Buffers are given back after half a second without events.
     std::thread::sleep(Duration::from_millis(1_000));
     for container in &mut containers {
-        let read = |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", container.shim_pid)).expect(file);
+        let read =
+            |file: &str| std::fs::read_to_string(format!("/proc/{}/{file}", container.shim_pid)).expect(file);
         let rollup = read("smaps_rollup");
         let kb = |name: &str| {
-            let line = rollup.lines().find(|line| line.starts_with(name)).unwrap_or_default();
-            line.split_whitespace().nth(1).and_then(|n| n.parse::<u64>().ok()).unwrap_or(u64::MAX)
+            let line = rollup
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or_default();
+            line.split_whitespace()
+                .nth(1)
+                .and_then(|n| n.parse::<u64>().ok())
+                .unwrap_or(u64::MAX)
         };
         // Reported, not asserted: the figure is the build's and the machine's.
-        println!("shim: Private_Dirty {} KB, PSS {} KB, RSS {} KB", kb("Private_Dirty:"), kb("Pss:"), kb("Rss:"));
+        println!(
+            "shim: Private_Dirty {} KB, PSS {} KB, RSS {} KB",
+            kb("Private_Dirty:"),
+            kb("Pss:"),
+            kb("Rss:")
+        );
         let status = read("status");
         let field = |name: &str| {
-            let line = status.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+            let line = status
+                .lines()
+                .find(|line| line.starts_with(name))
+                .unwrap_or_default();
             line.split_whitespace().nth(1).unwrap_or_default().to_owned()
         };
         assert_eq!(field("Seccomp:"), "2");
@@ -253,7 +384,10 @@ fn a_monitor_is_small_and_confined(rig: &mut Rig) {
         }
         assert_eq!(field("Name:"), "ferry-shim");
         let fds = std::fs::read_dir(format!("/proc/{}/fd", container.shim_pid)).expect("fds");
-        let named: Vec<_> = fds.flatten().filter_map(|fd| std::fs::read_link(fd.path()).ok()).collect();
+        let named: Vec<_> = fds
+            .flatten()
+            .filter_map(|fd| std::fs::read_link(fd.path()).ok())
+            .collect();
         assert!(named.len() < 40, "{named:?}");
         container.kill(Signal::KILL);
         assert_eq!(container.finish(), 137);

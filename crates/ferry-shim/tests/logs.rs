@@ -9,8 +9,14 @@ use std::path::PathBuf;
 pub const TESTS: &[Test] = &[
     ("logs::files_rotate", files_rotate),
     ("logs::a_moved_file_is_opened_anew", a_moved_file_is_opened_anew),
-    ("logs::a_full_disk_holds_the_container_and_loses_nothing", a_full_disk_holds_the_container_and_loses_nothing),
-    ("logs::a_full_disk_does_not_hold_a_non_blocking_log", a_full_disk_does_not_hold_a_non_blocking_log),
+    (
+        "logs::a_full_disk_holds_the_container_and_loses_nothing",
+        a_full_disk_holds_the_container_and_loses_nothing,
+    ),
+    (
+        "logs::a_full_disk_does_not_hold_a_non_blocking_log",
+        a_full_disk_does_not_hold_a_non_blocking_log,
+    ),
 ];
 
 fn files_rotate(rig: &mut Rig) {
@@ -64,12 +70,17 @@ fn a_full_disk_holds_the_container_and_loses_nothing(rig: &mut Rig) {
         FromShim::Exited(_) => panic!("it ended"),
         _ => None,
     });
-    assert!(said.contains("the container waits") && said.contains("No space left"), "{said}");
+    assert!(
+        said.contains("the container waits") && said.contains("No space left"),
+        "{said}"
+    );
     std::thread::sleep(std::time::Duration::from_millis(300));
     // The launcher's namespace has a copy of the mount, but the file system is the same.
     mount_remount(&disk, MountFlags::empty(), c"size=16m").expect("more room");
     assert_eq!(container.finish(), 0);
-    let expected: Vec<_> = (1..=20_000).map(|n| ("stdout".to_owned(), format!("{n}\n"))).collect();
+    let expected: Vec<_> = (1..=20_000)
+        .map(|n| ("stdout".to_owned(), format!("{n}\n")))
+        .collect();
     assert!(container.log() == expected, "{} entries", container.log().len());
     unmount(&disk, UnmountFlags::empty()).expect("unmount");
 }
@@ -85,7 +96,15 @@ fn a_full_disk_does_not_hold_a_non_blocking_log(rig: &mut Rig) {
     let (out, _) = crate::rig::demultiplex(&container.output());
     assert_eq!(out.lines().count(), 20_000, "clients are not concerned");
     assert_eq!(container.finish(), 0);
-    let warnings = container.seen.iter().filter(|f| matches!(f, FromShim::Warning(_))).count();
-    assert_eq!(warnings, 2, "once that it begins, once what is lost: {:?}", container.seen);
+    let warnings = container
+        .seen
+        .iter()
+        .filter(|f| matches!(f, FromShim::Warning(_)))
+        .count();
+    assert_eq!(
+        warnings, 2,
+        "once that it begins, once what is lost: {:?}",
+        container.seen
+    );
     unmount(log_path.parent().expect("disk"), UnmountFlags::empty()).expect("unmount");
 }

@@ -24,15 +24,27 @@ fn main() -> ExitCode {
     if let [role, exec_root] = arguments.as_slice()
         && role == "launcher"
     {
-        let control = std::io::stdin().as_fd().try_clone_to_owned().expect("the control socket");
+        let control = std::io::stdin()
+            .as_fd()
+            .try_clone_to_owned()
+            .expect("the control socket");
         ferry_shim::launcher::main(control, Path::new(exec_root));
     }
-    if std::env::args_os().next().is_some_and(|name| name == "/sbin/docker-init") {
+    if std::env::args_os()
+        .next()
+        .is_some_and(|name| name == "/sbin/docker-init")
+    {
         // What the whole program does as process 1 of a container with an init.
         return ferry_runtime::init::main(std::env::args_os().skip(1).collect());
     }
-    let tests: Vec<Test> =
-        [containers::TESTS, streams::TESTS, logs::TESTS, execs::TESTS, survival::TESTS].concat();
+    let tests: Vec<Test> = [
+        containers::TESTS,
+        streams::TESTS,
+        logs::TESTS,
+        execs::TESTS,
+        survival::TESTS,
+    ]
+    .concat();
     if arguments.iter().any(|a| a == "--list") {
         tests.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
@@ -41,8 +53,13 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     }
     let filters: Vec<&String> = arguments.iter().filter(|a| !a.starts_with('-')).collect();
-    let selected = tests.iter().filter(|(name, _)| filters.is_empty() || filters.iter().any(|f| name.contains(*f)));
-    let failed: Vec<&str> = selected.filter(|test| !passes(test)).map(|(name, _)| *name).collect();
+    let selected = tests
+        .iter()
+        .filter(|(name, _)| filters.is_empty() || filters.iter().any(|f| name.contains(*f)));
+    let failed: Vec<&str> = selected
+        .filter(|test| !passes(test))
+        .map(|(name, _)| *name)
+        .collect();
     assert!(failed.is_empty(), "failed: {failed:?}");
     println!("test result: ok");
     ExitCode::SUCCESS

@@ -3,8 +3,8 @@
 use ferry_net::EndpointPlan;
 use ferry_oci::runtime::{Process, Spec};
 use ferry_shim_proto::{
-    ExecRequest, ExitRecord, Failure, FromLauncher, FromShim, LaunchRequest, LogTarget, Rootfs, SeccompChoice,
-    ShimState, ToLauncher, ToShim, transport,
+    ExecRequest, ExitRecord, Failure, FromLauncher, FromShim, LaunchRequest, LogTarget, Rootfs,
+    SeccompChoice, ShimState, ToLauncher, ToShim, transport,
 };
 use ferry_testkit::{Census, World};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
@@ -20,31 +20,47 @@ use std::time::{Duration, Instant};
 pub const PATIENCE: Duration = Duration::from_secs(10);
 const NAMES: [&str; 4] = ["ferry-shim", "ferry-exec", "ferry-setup", "ferry-launcher"];
 const CAPABILITIES: [&str; 14] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL", "CAP_AUDIT_WRITE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
+    "CAP_AUDIT_WRITE",
 ];
 
 /// Runs a test in a world of its own and looks for what it left.
 pub fn in_a_world(name: &str, test: fn(&mut Rig)) {
     remove_parents();
     let world = World::new().expect("a world");
-    let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| world.enter(|| {
-        let before = Census::take(&[&parent()], &NAMES);
-        let mut rig = Rig::new();
-        test(&mut rig);
-        rig.end();
-        let until = Instant::now() + Duration::from_secs(3);
-        loop {
-            let mut left = before.leaked(&Census::take(&[&parent()], &NAMES));
-            left.retain(|l| is_ours(l));
-            if left.is_empty() || Instant::now() > until {
-                return Ok(left);
+    let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        world.enter(|| {
+            let before = Census::take(&[&parent()], &NAMES);
+            let mut rig = Rig::new();
+            test(&mut rig);
+            rig.end();
+            let until = Instant::now() + Duration::from_secs(3);
+            loop {
+                let mut left = before.leaked(&Census::take(&[&parent()], &NAMES));
+                left.retain(|l| is_ours(l));
+                if left.is_empty() || Instant::now() > until {
+                    return Ok(left);
+                }
+                std::thread::sleep(Duration::from_millis(20));
             }
-            std::thread::sleep(Duration::from_millis(20));
-        }
-    })));
+        })
+    }));
     remove_parents();
-    let left = left.unwrap_or_else(|panic| std::panic::resume_unwind(panic)).expect("the world");
+    let left = left
+        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        .expect("the world");
     assert!(left.is_empty(), "{name} left behind: {left:?}");
 }
 
@@ -103,12 +119,21 @@ pub struct Container {
 
 impl Rig {
     fn new() -> Rig {
-        let dir = tempfile::Builder::new().prefix("ferry-shim-test-").tempdir().expect("dir");
+        let dir = tempfile::Builder::new()
+            .prefix("ferry-shim-test-")
+            .tempdir()
+            .expect("dir");
         base(&dir.path().join("base"));
         let exec_root = PathBuf::from("/run/ferry-test");
         std::fs::create_dir_all(exec_root.join("containers")).expect("exec root");
         let (launcher, control) = launch_launcher(&exec_root);
-        Rig { dir, exec_root, launcher, control, made: 0 }
+        Rig {
+            dir,
+            exec_root,
+            launcher,
+            control,
+            made: 0,
+        }
     }
 
     /// SIGKILL, and another one.
@@ -122,7 +147,10 @@ impl Rig {
         drop(self.control);
         let until = Instant::now() + PATIENCE;
         while self.launcher.try_wait().expect("wait").is_none() {
-            assert!(Instant::now() < until, "the launcher does not end when the engine hangs up");
+            assert!(
+                Instant::now() < until,
+                "the launcher does not end when the engine hangs up"
+            );
             std::thread::sleep(Duration::from_millis(2));
         }
     }
@@ -144,7 +172,12 @@ impl Rig {
             runtime_dir,
             user: String::new(),
             groups: Vec::new(),
-            rootfs: Rootfs::Overlay { lowers: vec![self.dir.path().join("base")], upper, work, volatile: false },
+            rootfs: Rootfs::Overlay {
+                lowers: vec![self.dir.path().join("base")],
+                upper,
+                work,
+                volatile: false,
+            },
             binds: Vec::new(),
             seccomp: SeccompChoice::Default,
             log: Some(LogTarget {
@@ -173,7 +206,13 @@ impl Rig {
         if attached {
             fds.push(other.as_fd());
         }
-        let shim_pid = self.ask(&ToLauncher::Launch { token: self.made, attached }, &fds);
+        let shim_pid = self.ask(
+            &ToLauncher::Launch {
+                token: self.made,
+                attached,
+            },
+            &fds,
+        );
         let upper = match &request.rootfs {
             Rootfs::Overlay { upper, .. } => upper.clone(),
             Rootfs::Directory(path) => path.clone(),
@@ -184,7 +223,11 @@ impl Rig {
             link,
             stream: attached.then_some(stream),
             shim_pid,
-            log: request.log.as_ref().map(|log| log.path.clone()).unwrap_or_default(),
+            log: request
+                .log
+                .as_ref()
+                .map(|log| log.path.clone())
+                .unwrap_or_default(),
             upper,
             record: request.runtime_dir.join("exit.json"),
             seen: Vec::new(),
@@ -235,7 +278,13 @@ impl Rig {
         if attached {
             fds.push(other.as_fd());
         }
-        let shim_pid = self.ask(&ToLauncher::Exec { token: self.made, attached }, &fds);
+        let shim_pid = self.ask(
+            &ToLauncher::Exec {
+                token: self.made,
+                attached,
+            },
+            &fds,
+        );
         Container {
             id: request.id.clone(),
             runtime_dir: request.runtime_dir.clone(),
@@ -282,7 +331,16 @@ impl Container {
 
     pub fn attach(&self, stdin: bool, stdout: bool, stderr: bool) -> UnixStream {
         let (ours, theirs) = UnixStream::pair().expect("pair");
-        transport::send_frame(&self.link, &ToShim::Attach { stdin, stdout, stderr }, &[theirs.as_fd()]).expect("attach");
+        transport::send_frame(
+            &self.link,
+            &ToShim::Attach {
+                stdin,
+                stdout,
+                stderr,
+            },
+            &[theirs.as_fd()],
+        )
+        .expect("attach");
         ours
     }
 
@@ -334,7 +392,8 @@ impl Container {
     /// Waits for the exit, compares the record on disk, acknowledges, and waits for the shim's end. Returns the code.
     pub fn finish(&mut self) -> i32 {
         let record = self.exited();
-        let written: ExitRecord = serde_json::from_slice(&std::fs::read(&self.record).expect("record")).expect("record");
+        let written: ExitRecord =
+            serde_json::from_slice(&std::fs::read(&self.record).expect("record")).expect("record");
         assert_eq!(written, record);
         self.acknowledge();
         record.code
@@ -402,8 +461,14 @@ pub fn read_until(stream: &mut UnixStream, wanted: &str) -> String {
     let mut all = Vec::new();
     let mut buffer = [0; 4096];
     while !String::from_utf8_lossy(&all).contains(wanted) {
-        let read = stream.read(&mut buffer).unwrap_or_else(|e| panic!("{e}; read so far {:?}", String::from_utf8_lossy(&all)));
-        assert!(read > 0, "ended before {wanted:?}: {:?}", String::from_utf8_lossy(&all));
+        let read = stream
+            .read(&mut buffer)
+            .unwrap_or_else(|e| panic!("{e}; read so far {:?}", String::from_utf8_lossy(&all)));
+        assert!(
+            read > 0,
+            "ended before {wanted:?}: {:?}",
+            String::from_utf8_lossy(&all)
+        );
         all.extend_from_slice(&buffer[..read]);
     }
     String::from_utf8_lossy(&all).into_owned()
@@ -428,8 +493,14 @@ pub fn demultiplex(mut bytes: &[u8]) -> (String, String) {
 
 fn recv<T: serde::de::DeserializeOwned>(socket: &OwnedFd) -> Option<(T, Vec<OwnedFd>)> {
     let mut fds = [PollFd::new(socket, PollFlags::IN)];
-    let timeout = Timespec { tv_sec: PATIENCE.as_secs().cast_signed(), tv_nsec: 0 };
-    assert!(poll(&mut fds, Some(&timeout)).expect("poll") > 0, "no frame came in {PATIENCE:?}");
+    let timeout = Timespec {
+        tv_sec: PATIENCE.as_secs().cast_signed(),
+        tv_nsec: 0,
+    };
+    assert!(
+        poll(&mut fds, Some(&timeout)).expect("poll") > 0,
+        "no frame came in {PATIENCE:?}"
+    );
     transport::recv_frame(socket).expect("receive")
 }
 
@@ -439,10 +510,17 @@ fn base(path: &Path) {
         std::fs::create_dir_all(path.join(dir)).expect("mkdir");
     }
     std::fs::copy("/bin/busybox", path.join("bin/busybox")).expect("busybox-static is installed");
-    for applet in ["sh", "cat", "echo", "true", "sleep", "stty", "id", "seq", "head", "kill", "dd", "hostname", "ip", "ls", "tail", "nohup", "yes", "awk"] {
+    for applet in [
+        "sh", "cat", "echo", "true", "sleep", "stty", "id", "seq", "head", "kill", "dd", "hostname", "ip",
+        "ls", "tail", "nohup", "yes", "awk",
+    ] {
         std::os::unix::fs::symlink("busybox", path.join("bin").join(applet)).expect("link");
     }
-    std::fs::write(path.join("etc/passwd"), "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n").expect("passwd");
+    std::fs::write(
+        path.join("etc/passwd"),
+        "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/tmp:/bin/sh\n",
+    )
+    .expect("passwd");
     std::fs::write(path.join("etc/group"), "root:x:0:\nuser:x:1000:\n").expect("group");
     std::fs::write(path.join("etc/not-executable"), "").expect("file");
 }
@@ -457,9 +535,7 @@ fn process(args: &[&str]) -> Value {
 }
 
 fn spec(id: &str, args: &[&str]) -> Spec {
-    let mount = |destination: &str, kind: &str, options: &[&str]| {
-        json!({"destination": destination, "type": kind, "source": kind, "options": options})
-    };
+    let mount = |destination: &str, kind: &str, options: &[&str]| json!({"destination": destination, "type": kind, "source": kind, "options": options});
     let namespaces = ["pid", "network", "ipc", "uts", "mount"].map(|kind| json!({"type": kind}));
     let spec = json!({
         "ociVersion": "1.3.0",

@@ -7,10 +7,22 @@ use rustix::process::Signal;
 use std::time::Duration;
 
 pub const TESTS: &[Test] = &[
-    ("survival::no_line_is_lost_when_launcher_and_engine_die", no_line_is_lost_when_launcher_and_engine_die),
-    ("survival::an_exit_nobody_saw_is_told_to_the_next", an_exit_nobody_saw_is_told_to_the_next),
-    ("survival::the_newest_link_gets_the_frames", the_newest_link_gets_the_frames),
-    ("survival::a_container_does_not_outlive_a_killed_shim_unseen", a_container_does_not_outlive_a_killed_shim_unseen),
+    (
+        "survival::no_line_is_lost_when_launcher_and_engine_die",
+        no_line_is_lost_when_launcher_and_engine_die,
+    ),
+    (
+        "survival::an_exit_nobody_saw_is_told_to_the_next",
+        an_exit_nobody_saw_is_told_to_the_next,
+    ),
+    (
+        "survival::the_newest_link_gets_the_frames",
+        the_newest_link_gets_the_frames,
+    ),
+    (
+        "survival::a_container_does_not_outlive_a_killed_shim_unseen",
+        a_container_does_not_outlive_a_killed_shim_unseen,
+    ),
 ];
 
 fn no_line_is_lost_when_launcher_and_engine_die(rig: &mut Rig) {
@@ -41,7 +53,9 @@ fn no_line_is_lost_when_launcher_and_engine_die(rig: &mut Rig) {
         let (out, _) = demultiplex(&crate::rig::read_all(&mut stream));
         assert!(out.ends_with("line 299\n"));
     }
-    let expected: Vec<_> = (0..300).map(|n| ("stdout".to_owned(), format!("line {n}\n"))).collect();
+    let expected: Vec<_> = (0..300)
+        .map(|n| ("stdout".to_owned(), format!("line {n}\n")))
+        .collect();
     for container in &mut containers {
         assert_eq!(container.finish(), 5);
         assert_eq!(container.log(), expected);
@@ -54,7 +68,9 @@ fn no_line_is_lost_when_launcher_and_engine_die(rig: &mut Rig) {
 fn an_exit_nobody_saw_is_told_to_the_next(rig: &mut Rig) {
     let request = rig.request(&["sh", "-c", "echo bye; exit 6"]);
     let mut container = rig.launch(&request, false);
-    container.until("Created", |frame| matches!(frame, FromShim::Created { .. }).then_some(()));
+    container.until("Created", |frame| {
+        matches!(frame, FromShim::Created { .. }).then_some(())
+    });
     container.say(&ferry_shim_proto::ToShim::Start);
     container.started();
     container.link = transport::pair().expect("pair").0;
@@ -64,7 +80,10 @@ fn an_exit_nobody_saw_is_told_to_the_next(rig: &mut Rig) {
         other => panic!("{other:?}"),
     }
     // A client that comes too late sees the end at once.
-    assert_eq!(crate::rig::read_all(&mut container.attach(false, true, true)), b"");
+    assert_eq!(
+        crate::rig::read_all(&mut container.attach(false, true, true)),
+        b""
+    );
     container.acknowledge();
     assert_eq!(container.log(), [("stdout".into(), "bye\n".into())]);
 }
@@ -75,7 +94,10 @@ fn the_newest_link_gets_the_frames(rig: &mut Rig) {
     let pid = container.started();
     let old = container.link.try_clone().expect("clone");
     assert!(matches!(container.adopt(), ShimState::Running { pid: running, .. } if running == pid));
-    assert!(transport::recv_frame::<FromShim>(&old).expect("recv").is_none(), "the old link is hung up");
+    assert!(
+        transport::recv_frame::<FromShim>(&old).expect("recv").is_none(),
+        "the old link is hung up"
+    );
     container.kill(Signal::KILL);
     assert_eq!(container.finish(), 137);
 }
@@ -90,6 +112,8 @@ fn a_container_does_not_outlive_a_killed_shim_unseen(rig: &mut Rig) {
     // What the engine does then: the cgroup is the handle that is left.
     container.kill(Signal::KILL);
     let layout = ferry_runtime::cgroup::Layout::detect().expect("cgroups");
-    let group = ferry_runtime::cgroup::Group::open(&layout, &format!("/{}/{}", crate::rig::parent(), container.id)).expect("group");
+    let group =
+        ferry_runtime::cgroup::Group::open(&layout, &format!("/{}/{}", crate::rig::parent(), container.id))
+            .expect("group");
     group.remove().expect("remove");
 }

@@ -8,7 +8,8 @@ use ferry_runtime::cgroup::{Group, Layout, Mode};
 use ferry_runtime::{HostFacts, capability, sealed, seccomp};
 use rustix::fs::CWD;
 use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen, open_tree,
+    FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_flag,
+    fsconfig_set_string, fsmount, fsopen, open_tree,
 };
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use std::collections::BTreeMap;
@@ -53,10 +54,13 @@ impl Kernel for HostKernel {
             .current_dir("/")
             .spawn()?;
         let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
-        std::thread::Builder::new().name("launcher-reaper".into()).stack_size(64 << 10).spawn(move || {
-            // The control socket's hang-up is what tells of its end; this only leaves no zombie.
-            drop(child.wait());
-        })?;
+        std::thread::Builder::new()
+            .name("launcher-reaper".into())
+            .stack_size(64 << 10)
+            .spawn(move || {
+                // The control socket's hang-up is what tells of its end; this only leaves no zombie.
+                drop(child.wait());
+            })?;
         Ok(pid)
     }
 
@@ -70,20 +74,31 @@ impl Kernel for HostKernel {
 
     fn mount_overlay(&self, overlay: &Overlay) -> io::Result<OwnedFd> {
         let fs = fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        let lowers: Vec<String> = overlay.lowers.iter().map(|l| escape(l)).collect::<io::Result<_>>()?;
+        let lowers: Vec<String> = overlay
+            .lowers
+            .iter()
+            .map(|l| escape(l))
+            .collect::<io::Result<_>>()?;
         set_lowers(fs.as_fd(), &lowers)?;
         if let (Some(upper), Some(work)) = (&overlay.upper, &overlay.work) {
             fsconfig_set_string(fs.as_fd(), "upperdir", upper)?;
             fsconfig_set_string(fs.as_fd(), "workdir", work)?;
         } else if lowers.len() < 2 {
             // An overlay wants something to lay over: one layer is its own view.
-            let only = overlay.lowers.first().ok_or_else(|| io::Error::other("an overlay without layers"))?;
+            let only = overlay
+                .lowers
+                .first()
+                .ok_or_else(|| io::Error::other("an overlay without layers"))?;
             return self.open_tree(only, false);
         } else {
             fsconfig_set_flag(fs.as_fd(), "ro")?;
         }
         fsconfig_create(fs.as_fd())?;
-        Ok(fsmount(fs.as_fd(), FsMountFlags::FSMOUNT_CLOEXEC, MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV)?)
+        Ok(fsmount(
+            fs.as_fd(),
+            FsMountFlags::FSMOUNT_CLOEXEC,
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
+        )?)
     }
 
     fn pidfd(&self, pid: i32) -> io::Result<OwnedFd> {
@@ -107,7 +122,11 @@ impl Kernel for HostKernel {
             cpu_user: stats.cpu.user,
             cpu_system: stats.cpu.system,
             cpu_per: stats.cpu.per_cpu,
-            throttling: (stats.cpu.periods, stats.cpu.throttled_periods, stats.cpu.throttled),
+            throttling: (
+                stats.cpu.periods,
+                stats.cpu.throttled_periods,
+                stats.cpu.throttled,
+            ),
             memory_usage: stats.memory.usage,
             memory_max: stats.memory.max_usage.unwrap_or(0),
             memory_limit: stats.memory.limit,
@@ -151,10 +170,15 @@ impl Kernel for HostKernel {
     }
 
     fn parse_seccomp(&self, json: &str, capabilities: &[String]) -> io::Result<Seccomp> {
-        let facts = seccomp::Facts::detect().ok_or_else(|| io::Error::other("system calls of this architecture are not known"))?;
-        let parsed = seccomp::parse_docker_profile(json.as_bytes(), capabilities, &facts).map_err(io::Error::other)?;
+        let facts = seccomp::Facts::detect()
+            .ok_or_else(|| io::Error::other("system calls of this architecture are not known"))?;
+        let parsed =
+            seccomp::parse_docker_profile(json.as_bytes(), capabilities, &facts).map_err(io::Error::other)?;
         // An empty profile filters nothing.
-        Ok(parsed.unwrap_or_else(|| Seccomp { default_action: "SCMP_ACT_ALLOW".into(), ..Seccomp::default() }))
+        Ok(parsed.unwrap_or_else(|| Seccomp {
+            default_action: "SCMP_ACT_ALLOW".into(),
+            ..Seccomp::default()
+        }))
     }
 
     fn host(&self) -> &HostInfo {
@@ -166,7 +190,9 @@ impl Kernel for HostKernel {
 fn set_lowers(fs: std::os::fd::BorrowedFd<'_>, lowers: &[String]) -> io::Result<()> {
     for (n, lower) in lowers.iter().enumerate() {
         match fsconfig_set_string(fs, "lowerdir+", lower) {
-            Err(rustix::io::Errno::INVAL) if n == 0 => return Ok(fsconfig_set_string(fs, "lowerdir", lowers.join(":"))?),
+            Err(rustix::io::Errno::INVAL) if n == 0 => {
+                return Ok(fsconfig_set_string(fs, "lowerdir", lowers.join(":"))?);
+            }
             other => other?,
         }
     }
@@ -175,14 +201,23 @@ fn set_lowers(fs: std::os::fd::BorrowedFd<'_>, lowers: &[String]) -> io::Result<
 
 /// Colons and backslashes separate lower directories.
 fn escape(path: &Path) -> io::Result<String> {
-    let text = path.to_str().ok_or_else(|| io::Error::other(format!("{} is no UTF-8", path.display())))?;
+    let text = path
+        .to_str()
+        .ok_or_else(|| io::Error::other(format!("{} is no UTF-8", path.display())))?;
     Ok(text.replace('\\', "\\\\").replace(':', "\\:"))
 }
 
 fn describe(facts: &HostFacts, layout: &Layout) -> HostInfo {
     let version = if layout.mode() == Mode::V2 { 2 } else { 1 };
-    let cgroup_version = if version == 2 { ferry_runtime::cgroup::Version::V2 } else { ferry_runtime::cgroup::Version::V1 };
-    let mut controllers: Vec<String> = layout.controllers().map(|(c, _)| c.name(cgroup_version).to_owned()).collect();
+    let cgroup_version = if version == 2 {
+        ferry_runtime::cgroup::Version::V2
+    } else {
+        ferry_runtime::cgroup::Version::V1
+    };
+    let mut controllers: Vec<String> = layout
+        .controllers()
+        .map(|(c, _)| c.name(cgroup_version).to_owned())
+        .collect();
     controllers.sort();
     controllers.dedup();
     let mut warnings = Vec::new();
@@ -207,21 +242,69 @@ fn describe(facts: &HostFacts, layout: &Layout) -> HostInfo {
 fn facilities(facts: &HostFacts, layout: &Layout) -> BTreeMap<String, (bool, String)> {
     let has = |file: &str| Path::new(file).exists();
     let filesystems = std::fs::read_to_string("/proc/filesystems").unwrap_or_default();
-    let filesystem = |name: &str| filesystems.lines().any(|l| l.split_whitespace().last() == Some(name));
+    let filesystem = |name: &str| {
+        filesystems
+            .lines()
+            .any(|l| l.split_whitespace().last() == Some(name))
+    };
     let support = layout.support();
     let rows: [(&str, bool, &str); 22] = [
-        ("kernel 5.10 or newer", facts.version >= (5, 10), "everything: older kernels lack the file-descriptor mount calls and openat2"),
-        ("overlayfs", filesystem("overlay"), "images of union-mounted layers"),
-        ("erofs", filesystem("erofs"), "images as single files (file-backed from 6.12)"),
-        ("mount_setattr", facts.mount_setattr, "recursive read-only binds and id-mapped mounts"),
-        ("CLONE_INTO_CGROUP", facts.clone_into_cgroup, "processes born in their cgroup (v2)"),
-        ("user namespaces", facts.user_namespaces, "root in a container that is nobody on the host"),
-        ("time namespaces", facts.time_namespaces, "clocks of a container's own"),
-        ("pidfd exit codes", facts.pidfd_exit_code, "exit codes even when a shim was lost (6.15)"),
-        ("seccomp", has("/proc/sys/kernel/seccomp/actions_avail"), "system-call filters"),
-        ("AppArmor", facts.has_lsm("apparmor"), "the default AppArmor profile"),
+        (
+            "kernel 5.10 or newer",
+            facts.version >= (5, 10),
+            "everything: older kernels lack the file-descriptor mount calls and openat2",
+        ),
+        (
+            "overlayfs",
+            filesystem("overlay"),
+            "images of union-mounted layers",
+        ),
+        (
+            "erofs",
+            filesystem("erofs"),
+            "images as single files (file-backed from 6.12)",
+        ),
+        (
+            "mount_setattr",
+            facts.mount_setattr,
+            "recursive read-only binds and id-mapped mounts",
+        ),
+        (
+            "CLONE_INTO_CGROUP",
+            facts.clone_into_cgroup,
+            "processes born in their cgroup (v2)",
+        ),
+        (
+            "user namespaces",
+            facts.user_namespaces,
+            "root in a container that is nobody on the host",
+        ),
+        (
+            "time namespaces",
+            facts.time_namespaces,
+            "clocks of a container's own",
+        ),
+        (
+            "pidfd exit codes",
+            facts.pidfd_exit_code,
+            "exit codes even when a shim was lost (6.15)",
+        ),
+        (
+            "seccomp",
+            has("/proc/sys/kernel/seccomp/actions_avail"),
+            "system-call filters",
+        ),
+        (
+            "AppArmor",
+            facts.has_lsm("apparmor"),
+            "the default AppArmor profile",
+        ),
         ("SELinux", facts.has_lsm("selinux"), "labels"),
-        ("CAP_SYS_RESOURCE", facts.can_raise_limits(), "hard resource limits above the engine's own"),
+        (
+            "CAP_SYS_RESOURCE",
+            facts.can_raise_limits(),
+            "hard resource limits above the engine's own",
+        ),
         ("memory limit", support.memory, "--memory"),
         ("swap limit", support.swap, "--memory-swap"),
         ("cpu quota", support.cpu_quota, "--cpus"),
@@ -229,11 +312,21 @@ fn facilities(facts: &HostFacts, layout: &Layout) -> BTreeMap<String, (bool, Str
         ("cpuset", support.cpuset, "--cpuset-cpus"),
         ("pids limit", support.pids, "--pids-limit"),
         ("blkio weight", support.blkio_weight, "--blkio-weight"),
-        ("blkio throttling", support.blkio_throttle, "--device-read-bps and its kin"),
-        ("device rules", support.devices, "--device and --device-cgroup-rule"),
+        (
+            "blkio throttling",
+            support.blkio_throttle,
+            "--device-read-bps and its kin",
+        ),
+        (
+            "device rules",
+            support.devices,
+            "--device and --device-cgroup-rule",
+        ),
         ("hugetlb", support.hugetlb, "huge page limits"),
     ];
-    rows.into_iter().map(|(name, there, what)| (name.to_owned(), (there, what.to_owned()))).collect()
+    rows.into_iter()
+        .map(|(name, there, what)| (name.to_owned(), (there, what.to_owned())))
+        .collect()
 }
 
 #[cfg(test)]

@@ -56,7 +56,18 @@ pub(crate) struct Parts {
 impl Core {
     /// Puts the parts together. Reads the host's list of processors.
     pub(crate) fn new(parts: Parts) -> Arc<Self> {
-        let Parts { config, kernel, store, db, events, table, images, volumes, networks, supervisor } = parts;
+        let Parts {
+            config,
+            kernel,
+            store,
+            db,
+            events,
+            table,
+            images,
+            volumes,
+            networks,
+            supervisor,
+        } = parts;
         Arc::new(Self {
             config,
             kernel,
@@ -88,7 +99,10 @@ impl Core {
 
     /// A place among those who remove from the disk.
     pub(crate) async fn reaper(&self) -> Result<tokio::sync::SemaphorePermit<'_>> {
-        self.reapers.acquire().await.map_err(|e| Error::internal("waiting for the reaper", e))
+        self.reapers
+            .acquire()
+            .await
+            .map_err(|e| Error::internal("waiting for the reaper", e))
     }
 
     /// The container's directory on the disk.
@@ -111,7 +125,11 @@ impl Core {
     ///
     /// # Errors
     /// When it cannot be; nothing has changed then.
-    pub(crate) fn apply(self: &Arc<Self>, container: &Arc<Container>, event: Event) -> std::result::Result<Vec<Effect>, Conflict> {
+    pub(crate) fn apply(
+        self: &Arc<Self>,
+        container: &Arc<Container>,
+        event: Event,
+    ) -> std::result::Result<Vec<Effect>, Conflict> {
         let mut cell = container.cell();
         let (state, effects) = step(cell.state.clone(), event)?;
         cell.state = state;
@@ -135,15 +153,25 @@ impl Core {
             Effect::PublishStop => self.publish(cell, "stop", &[]),
             Effect::PublishOom => self.publish(cell, "oom", &[]),
             Effect::PublishDie => self.publish_die(cell),
-            Effect::Release => drop(tokio::spawn(super::lifecycle::release(Arc::clone(self), Arc::clone(container)))),
+            Effect::Release => drop(tokio::spawn(super::lifecycle::release(
+                Arc::clone(self),
+                Arc::clone(container),
+            ))),
             Effect::Backoff(delay) => {
-                let task = tokio::spawn(super::lifecycle::restart_later(Arc::clone(self), Arc::clone(container), *delay));
+                let task = tokio::spawn(super::lifecycle::restart_later(
+                    Arc::clone(self),
+                    Arc::clone(container),
+                    *delay,
+                ));
                 cell.backoff_task = Some(task.abort_handle());
             }
             Effect::CancelBackoff => abort(&mut cell.backoff_task),
             Effect::StartHealth => super::health::start(self, container, cell),
             Effect::StopHealth => abort(&mut cell.health_task),
-            Effect::AutoRemove => drop(tokio::spawn(super::remove::automatically(Arc::clone(self), Arc::clone(container)))),
+            Effect::AutoRemove => drop(tokio::spawn(super::remove::automatically(
+                Arc::clone(self),
+                Arc::clone(container),
+            ))),
             Effect::Launch | Effect::Signal | Effect::Thaw | Effect::Save => {}
         }
     }
@@ -168,14 +196,19 @@ impl Core {
 
     fn publish_die(&self, cell: &Cell) {
         if let Some(run) = &cell.run {
-            self.networks.publish_endpoints(&cell.record.id, &run.facts.network.endpoints, "disconnect");
+            self.networks
+                .publish_endpoints(&cell.record.id, &run.facts.network.endpoints, "disconnect");
         }
         let ran = match (cell.state.started_at, cell.state.finished_at) {
             (Some(start), Some(end)) => end.duration_since(start).unwrap_or(Duration::ZERO).as_secs(),
             _ => 0,
         };
         let code = cell.state.exit_code.to_string();
-        self.publish(cell, "die", &[("exitCode", &code), ("execDuration", &ran.to_string())]);
+        self.publish(
+            cell,
+            "die",
+            &[("exitCode", &code), ("execDuration", &ran.to_string())],
+        );
     }
 
     /// Tells of an event of a container, with its labels, image and name.
@@ -185,7 +218,8 @@ impl Core {
         attributes.insert("image".into(), record.spec.image.clone());
         attributes.insert("name".into(), record.name.clone());
         attributes.extend(extra.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())));
-        self.events.publish("container", action, record.id.clone(), attributes);
+        self.events
+            .publish("container", action, record.id.clone(), attributes);
     }
 }
 
@@ -203,13 +237,16 @@ pub(crate) fn refused(conflict: Conflict, id: &str, state: &State) -> Error {
         Conflict::NotRunning => conflicting(format!("container {id} is not running")),
         Conflict::Paused => conflicting(format!("container {id} is already paused")),
         Conflict::NotPaused => conflicting(format!("Container {id} is not paused")),
-        Conflict::Restarting => {
-            conflicting(format!("Container {id} is restarting, wait until the container is running"))
-        }
+        Conflict::Restarting => conflicting(format!(
+            "Container {id} is restarting, wait until the container is running"
+        )),
         Conflict::Running => conflicting(format!("container {id} is running")),
         Conflict::Starting | Conflict::Held => conflicting(format!("container {id} is changing: try again")),
         Conflict::Removing => conflicting(format!("removal of container {id} is already in progress")),
         Conflict::Dead => conflicting("container is marked for removal and cannot be started".into()),
-        Conflict::Stale => Error::new(Kind::Internal, format!("an event came too late for container {id} ({:?})", state.phase)),
+        Conflict::Stale => Error::new(
+            Kind::Internal,
+            format!("an event came too late for container {id} ({:?})", state.phase),
+        ),
     }
 }

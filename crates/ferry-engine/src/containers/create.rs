@@ -60,7 +60,11 @@ pub(crate) async fn create(
 /// The name that was asked for, or one that nobody has.
 fn reserve(core: &Core, name: Option<String>, id: &str) -> Result<String> {
     if let Some(name) = name {
-        return core.table.reserve(&name, id).map(|()| name.clone()).map_err(|by| taken(&name, &by));
+        return core
+            .table
+            .reserve(&name, id)
+            .map(|()| name.clone())
+            .map_err(|by| taken(&name, &by));
     }
     loop {
         let name = names::generate(|n| core.table.taken(n))?;
@@ -83,7 +87,11 @@ async fn make(core: &Arc<Core>, mut record: Record) -> Result<()> {
     record.mounts.clone_from(&settled.points);
     record.anonymous.clone_from(&settled.anonymous);
     let spec = &record.spec;
-    let state = State { policy: spec.restart.clone(), auto_remove: spec.auto_remove, ..State::default() };
+    let state = State {
+        policy: spec.restart.clone(),
+        auto_remove: spec.auto_remove,
+        ..State::default()
+    };
     let value = record::encode(&record, &state)?;
     let (of, disk, fresh) = (Arc::clone(core), record.clone(), settled.fresh.clone());
     let on_disk = blocking::run("make a container", move || lay_out(&of, &disk, &fresh));
@@ -115,8 +123,15 @@ fn lay_out(core: &Core, record: &Record, fresh: &[(String, String)]) -> Result<(
     if fresh.is_empty() {
         return Ok(());
     }
-    let overlay = Overlay { lowers: mounts.lowers, upper: None, work: None };
-    let root = core.kernel.mount_overlay(&overlay).map_err(|e| Error::internal("mounting the image", e))?;
+    let overlay = Overlay {
+        lowers: mounts.lowers,
+        upper: None,
+        work: None,
+    };
+    let root = core
+        .kernel
+        .mount_overlay(&overlay)
+        .map_err(|e| Error::internal("mounting the image", e))?;
     for (name, destination) in fresh {
         copy_up(root.as_fd(), destination, &core.volumes.source(name)?)?;
     }

@@ -43,7 +43,8 @@ pub(crate) async fn launch(core: &Arc<Core>, container: &Arc<Container>) -> Resu
     let network = core.networks.attach(&wanted).await?;
     match launch_attached(core, container, network.clone()).await {
         Ok(run) => {
-            core.networks.publish_endpoints(&record.id, &network.endpoints, "connect");
+            core.networks
+                .publish_endpoints(&record.id, &network.endpoints, "connect");
             Ok(run)
         }
         Err(error) => {
@@ -55,12 +56,24 @@ pub(crate) async fn launch(core: &Arc<Core>, container: &Arc<Container>) -> Resu
     }
 }
 
-async fn launch_attached(core: &Arc<Core>, container: &Arc<Container>, network: Attachment) -> Result<Arc<Run>> {
-    let facts = RunFacts { network, cgroup: cgroup(core, container), hostname: hostname(core, &container.record())? };
+async fn launch_attached(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    network: Attachment,
+) -> Result<Arc<Run>> {
+    let facts = RunFacts {
+        network,
+        cgroup: cgroup(core, container),
+        hostname: hostname(core, &container.record())?,
+    };
     let (of, target, known) = (Arc::clone(core), Arc::clone(container), facts.clone());
     let prepared = blocking::run("prepare a container", move || prepare(&of, &target, &known)).await?;
     let mut forking = core.supervisor.launch(prepared.request, &prepared.binds).await?;
-    let run = Arc::new(Run { link: forking.link.clone(), pidfd: Mutex::default(), facts });
+    let run = Arc::new(Run {
+        link: forking.link.clone(),
+        pidfd: Mutex::default(),
+        facts,
+    });
     let waiting = {
         let mut cell = container.cell();
         cell.run = Some(Arc::clone(&run));
@@ -68,12 +81,22 @@ async fn launch_attached(core: &Arc<Core>, container: &Arc<Container>, network: 
     };
     for client in waiting {
         let (stdin, stdout, stderr) = client.streams;
-        let frame = ToShim::Attach { stdin, stdout, stderr };
-        run.link.send(&frame, &[client.stream.as_fd()]).await.map_err(gone)?;
+        let frame = ToShim::Attach {
+            stdin,
+            stdout,
+            stderr,
+        };
+        run.link
+            .send(&frame, &[client.stream.as_fd()])
+            .await
+            .map_err(gone)?;
     }
     let size = container.cell().size.take();
     if let Some((height, width)) = size {
-        run.link.send(&ToShim::Resize { height, width }, &[]).await.map_err(gone)?;
+        run.link
+            .send(&ToShim::Resize { height, width }, &[])
+            .await
+            .map_err(gone)?;
     }
     run.link.send(&ToShim::Start, &[]).await.map_err(gone)?;
     forking.forked().await?;
@@ -87,8 +110,15 @@ fn gone(error: std::io::Error) -> Error {
 /// `/ferry/<id>`, or below the parent that was asked for.
 pub(crate) fn cgroup(core: &Core, container: &Container) -> String {
     let own = &container.record().spec.isolation.cgroup_parent;
-    let parent = [own.as_str(), &core.config.cgroup_parent].into_iter().find(|p| !p.is_empty()).unwrap_or("/ferry");
-    format!("{}/{}", super::validate::clean_path(parent).trim_end_matches('/'), container.id)
+    let parent = [own.as_str(), &core.config.cgroup_parent]
+        .into_iter()
+        .find(|p| !p.is_empty())
+        .unwrap_or("/ferry");
+    format!(
+        "{}/{}",
+        super::validate::clean_path(parent).trim_end_matches('/'),
+        container.id
+    )
 }
 
 /// The name inside: none of its own in the host's uts namespace, the other one's where a network is shared.
@@ -121,8 +151,15 @@ fn prepare(core: &Core, container: &Container, facts: &RunFacts) -> Result<Prepa
     let (oci, seccomp) = specification(core, container, facts)?;
     let (binds, trees) = open_binds(core, &oci)?;
     let image_id = record.image.id.to_string();
-    let author = log_options::Author { id: &record.id, name: &record.name, image_id: &image_id };
-    let own_pids = !matches!(spec.isolation.pid, NamespaceMode::Host | NamespaceMode::Container(_));
+    let author = log_options::Author {
+        id: &record.id,
+        name: &record.name,
+        image_id: &image_id,
+    };
+    let own_pids = !matches!(
+        spec.isolation.pid,
+        NamespaceMode::Host | NamespaceMode::Container(_)
+    );
     let request = LaunchRequest {
         id: record.id.clone(),
         runtime_dir: core.runtime_dir(&record.id),
@@ -139,18 +176,27 @@ fn prepare(core: &Core, container: &Container, facts: &RunFacts) -> Result<Prepa
         endpoints: facts.network.plans.clone(),
         loopback: !matches!(spec.network.mode, NetworkMode::Host | NetworkMode::Container(_)),
     };
-    Ok(Prepared { request: launch_memfd(&request)?, binds: trees })
+    Ok(Prepared {
+        request: launch_memfd(&request)?,
+        binds: trees,
+    })
 }
 
 /// The directories, and in them what the container and the next engine read.
 fn directories(core: &Core, container: &Container, facts: &RunFacts) -> Result<()> {
     let (dir, runtime) = (core.dir(&container.id), core.runtime_dir(&container.id));
     for dir in [&dir, &runtime] {
-        DirBuilder::new().recursive(true).mode(0o700).create(dir).map_err(failed("making", dir))?;
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(dir)
+            .map_err(failed("making", dir))?;
     }
     for stale in ["exit.json", "shim.json", "shim.sock"] {
         match fs::remove_file(runtime.join(stale)) {
-            Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(failed("removing", &runtime.join(stale))(e)),
+            Err(e) if e.kind() != std::io::ErrorKind::NotFound => {
+                return Err(failed("removing", &runtime.join(stale))(e));
+            }
             _ => {}
         }
     }
@@ -159,7 +205,10 @@ fn directories(core: &Core, container: &Container, facts: &RunFacts) -> Result<(
     let record = container.record();
     if record.spec.isolation.ipc == NamespaceMode::Shareable {
         let shm = runtime.join("shm");
-        DirBuilder::new().recursive(true).create(&shm).map_err(failed("making", &shm))?;
+        DirBuilder::new()
+            .recursive(true)
+            .create(&shm)
+            .map_err(failed("making", &shm))?;
         fs::set_permissions(&shm, fs::Permissions::from_mode(0o1777)).map_err(failed("opening", &shm))?;
     }
     if !matches!(record.spec.network.mode, NetworkMode::Container(_)) {
@@ -189,18 +238,37 @@ fn network_files(core: &Core, record: &Record, facts: &RunFacts, dir: &Path) -> 
     }
     let hosts = if host {
         let mut text = fs::read_to_string("/etc/hosts").unwrap_or_default();
-        extra.iter().for_each(|(name, ip)| text.push_str(&format!("{ip}\t{name}\n")));
+        extra
+            .iter()
+            .for_each(|(name, ip)| text.push_str(&format!("{ip}\t{name}\n")));
         text
     } else {
         let ends = facts.network.endpoints.iter();
-        let addresses = ends.flat_map(|e| [e.ipv4, e.ipv6]).flatten().map(|(ip, _)| ip).collect();
+        let addresses = ends
+            .flat_map(|e| [e.ipv4, e.ipv6])
+            .flatten()
+            .map(|(ip, _)| ip)
+            .collect();
         let (hostname, domainname) = (facts.hostname.clone(), spec.domainname.clone());
-        files::hosts(&Hosts { hostname, domainname, addresses, extra, ipv6: true })
+        files::hosts(&Hosts {
+            hostname,
+            domainname,
+            addresses,
+            extra,
+            ipv6: true,
+        })
     };
     write(&dir.join("hosts"), hosts.as_bytes())?;
     let (text, path) = host_resolv_conf(host);
-    let reach = if host { DnsReach::Host } else { DnsReach::Own { ipv6 } };
-    write(&dir.join("resolv.conf"), files::resolv_conf(&text, path, &overrides(core, record)?, reach).as_bytes())
+    let reach = if host {
+        DnsReach::Host
+    } else {
+        DnsReach::Own { ipv6 }
+    };
+    write(
+        &dir.join("resolv.conf"),
+        files::resolv_conf(&text, path, &overrides(core, record)?, reach).as_bytes(),
+    )
 }
 
 /// What `host-gateway` stands for: the default bridge's addresses, else the endpoint's gateways.
@@ -226,10 +294,22 @@ fn host_resolv_conf(host_network: bool) -> (String, &'static str) {
 fn overrides(core: &Core, record: &Record) -> Result<DnsOverrides> {
     let network = &record.spec.network;
     let config = &core.config;
-    let own = |own: &Vec<String>, engine: &Vec<String>| if own.is_empty() { engine.clone() } else { own.clone() };
-    let parse = |s: &String| s.parse::<IpAddr>().map_err(|_| Error::invalid(format!("bad nameserver address: {s}")));
+    let own = |own: &Vec<String>, engine: &Vec<String>| {
+        if own.is_empty() {
+            engine.clone()
+        } else {
+            own.clone()
+        }
+    };
+    let parse = |s: &String| {
+        s.parse::<IpAddr>()
+            .map_err(|_| Error::invalid(format!("bad nameserver address: {s}")))
+    };
     Ok(DnsOverrides {
-        servers: own(&network.dns, &config.dns).iter().map(parse).collect::<Result<_>>()?,
+        servers: own(&network.dns, &config.dns)
+            .iter()
+            .map(parse)
+            .collect::<Result<_>>()?,
         search: own(&network.dns_search, &config.dns_search),
         options: own(&network.dns_options, &config.dns_options),
     })
@@ -273,18 +353,27 @@ fn joins(core: &Core, record: &Record) -> Result<Joins> {
         _ => Ok(None),
     };
     let ipc = join(&isolation.ipc, "IPC")?;
-    if let Some((other, _)) = ipc.as_ref().filter(|(o, _)| o.record().spec.isolation.ipc != NamespaceMode::Shareable) {
+    if let Some((other, _)) = ipc
+        .as_ref()
+        .filter(|(o, _)| o.record().spec.isolation.ipc != NamespaceMode::Shareable)
+    {
         let name = other.record().name.clone();
         return Err(Error::new(
             Kind::Internal,
-            format!("failed to join IPC namespace: container {name}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"),
+            format!(
+                "failed to join IPC namespace: container {name}: non-shareable IPC (hint: use IpcMode:shareable for the donor container)"
+            ),
         ));
     }
     let network = match &record.spec.network.mode {
         NetworkMode::Container(key) => Some(mounts::joined(core, &record.id, key, "network")?.1),
         _ => None,
     };
-    Ok(Joins { pid: join(&isolation.pid, "PID")?.map(|(_, pid)| pid), ipc: ipc.map(|(_, pid)| pid), network })
+    Ok(Joins {
+        pid: join(&isolation.pid, "PID")?.map(|(_, pid)| pid),
+        ipc: ipc.map(|(_, pid)| pid),
+        network,
+    })
 }
 
 /// Which filter; for an own profile, what it says on this host.
@@ -302,12 +391,23 @@ pub(crate) fn seccomp(
         }
         None | Some("" | "builtin" | "default") => return Ok((SeccompChoice::Default, None)),
         Some(_) if !host.seccomp => {
-            return Err(Error::invalid("seccomp is not enabled in your kernel, cannot run a custom seccomp profile"));
+            return Err(Error::invalid(
+                "seccomp is not enabled in your kernel, cannot run a custom seccomp profile",
+            ));
         }
         Some(_) => {}
     }
-    let text = isolation.seccomp_profile.as_deref().or(options.seccomp.as_deref()).unwrap_or_default();
-    let capabilities = security::capabilities(&isolation.cap_add, &isolation.cap_drop, isolation.privileged, host)?;
+    let text = isolation
+        .seccomp_profile
+        .as_deref()
+        .or(options.seccomp.as_deref())
+        .unwrap_or_default();
+    let capabilities = security::capabilities(
+        &isolation.cap_add,
+        &isolation.cap_drop,
+        isolation.privileged,
+        host,
+    )?;
     let profile = core
         .kernel
         .parse_seccomp(text, &capabilities)
@@ -320,15 +420,24 @@ fn open_binds(core: &Core, spec: &Spec) -> Result<(Vec<usize>, Vec<OwnedFd>)> {
     let (mut places, mut trees) = (Vec::new(), Vec::new());
     for (place, mount) in spec.mounts.iter().enumerate().filter(|(_, m)| m.kind == "bind") {
         let recursive = mount.options.iter().any(|o| o == "rbind");
-        let tree = core.kernel.open_tree(Path::new(&mount.source), recursive).map_err(|e| {
-            Error::internal(format!("mounting {:?} to {:?}", mount.source, mount.destination), e)
-        })?;
+        let tree = core
+            .kernel
+            .open_tree(Path::new(&mount.source), recursive)
+            .map_err(|e| {
+                Error::internal(
+                    format!("mounting {:?} to {:?}", mount.source, mount.destination),
+                    e,
+                )
+            })?;
         places.push(place);
         trees.push(tree);
     }
     if trees.len() > ferry_shim_proto::MAX_FDS - 4 {
         let most = ferry_shim_proto::MAX_FDS - 4;
-        return Err(Error::unsupported(format!("{} binds: a container can have {most} at most", trees.len())));
+        return Err(Error::unsupported(format!(
+            "{} binds: a container can have {most} at most",
+            trees.len()
+        )));
     }
     Ok((places, trees))
 }

@@ -23,10 +23,14 @@ pub(crate) async fn start(core: &Arc<Core>, container: &Arc<Container>) -> Resul
             Ok(_) => break,
             Err(Conflict::Held | Conflict::Starting) => settle(container).await?,
             Err(Conflict::Paused) => {
-                return Err(Error::conflict("cannot start a paused container, try unpause instead"));
+                return Err(Error::conflict(
+                    "cannot start a paused container, try unpause instead",
+                ));
             }
             Err(Conflict::Removing | Conflict::Dead) => {
-                return Err(Error::conflict("container is marked for removal and cannot be started"));
+                return Err(Error::conflict(
+                    "container is marked for removal and cannot be started",
+                ));
             }
             Err(conflict) => return Err(refused(conflict, &container.id, &container.state())),
         }
@@ -42,7 +46,10 @@ pub(crate) async fn settle(container: &Container) -> Result<()> {
         Ok(_) => Ok(()),
         Err(_) => Err(Error::new(
             Kind::Unavailable,
-            format!("container {} is still being cleaned up after its last run: try again", container.id),
+            format!(
+                "container {} is still being cleaned up after its last run: try again",
+                container.id
+            ),
         )),
     }
 }
@@ -55,9 +62,16 @@ async fn run(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
     };
     if let Err(error) = &outcome {
         let code = i32::from(error.exit_code().unwrap_or(128));
-        let failed = Event::StartFailed { code, message: error.to_string() };
+        let failed = Event::StartFailed {
+            code,
+            message: error.to_string(),
+        };
         if let Err(conflict) = core.apply(container, failed) {
-            tracing::debug!(container = container.id, ?conflict, "a failed start ended otherwise already");
+            tracing::debug!(
+                container = container.id,
+                ?conflict,
+                "a failed start ended otherwise already"
+            );
         }
     }
     outcome
@@ -66,10 +80,20 @@ async fn run(core: &Arc<Core>, container: &Arc<Container>) -> Result<()> {
 /// Reads frames until the program runs or does not, then leaves the rest to a task.
 async fn await_start(core: &Arc<Core>, container: &Arc<Container>, run: &Arc<Run>) -> Result<()> {
     loop {
-        let frame = run.link.recv().await.map_err(|e| Error::internal("waiting for the start", e))?;
+        let frame = run
+            .link
+            .recv()
+            .await
+            .map_err(|e| Error::internal("waiting for the start", e))?;
         match frame.map(|(frame, _)| frame) {
             Some(FromShim::Failed(failure)) => return Err(start_error(failure)),
-            None => return Err(Error::new(Kind::Internal, "the shim ended before the container's program ran").with_exit_code(128)),
+            None => {
+                return Err(Error::new(
+                    Kind::Internal,
+                    "the shim ended before the container's program ran",
+                )
+                .with_exit_code(128));
+            }
             Some(frame) => {
                 let exited = matches!(frame, FromShim::Exited(_));
                 handle(core, container, run, frame);
@@ -87,7 +111,11 @@ async fn await_start(core: &Arc<Core>, container: &Arc<Container>, run: &Arc<Run
 
 fn start_error(failure: Failure) -> Error {
     let Failure { code, message } = failure;
-    let kind = if matches!(code, 126 | 127) { Kind::Invalid } else { Kind::Internal };
+    let kind = if matches!(code, 126 | 127) {
+        Kind::Invalid
+    } else {
+        Kind::Internal
+    };
     Error::new(kind, message).with_exit_code(code)
 }
 
@@ -98,7 +126,10 @@ pub(crate) async fn monitor(core: Arc<Core>, container: Arc<Container>, run: Arc
             Ok(Some((FromShim::Failed(failure), _))) => {
                 let error = start_error(failure);
                 let code = i32::from(error.exit_code().unwrap_or(128));
-                let failed = Event::StartFailed { code, message: error.to_string() };
+                let failed = Event::StartFailed {
+                    code,
+                    message: error.to_string(),
+                };
                 if core.apply(&container, failed).is_ok() {
                     return;
                 }
@@ -133,7 +164,9 @@ pub(crate) async fn lost(core: &Arc<Core>, container: &Arc<Container>) {
             let (kernel, run) = (Arc::clone(&core.kernel), container.run());
             if let Some(run) = run {
                 let killed = blocking::run("kill what a lost shim left", move || {
-                    kernel.cgroup_kill(&run.facts.cgroup).map_err(|e| Error::internal("killing a cgroup", e))
+                    kernel
+                        .cgroup_kill(&run.facts.cgroup)
+                        .map_err(|e| Error::internal("killing a cgroup", e))
                 });
                 if let Err(error) = killed.await {
                     tracing::error!(container = container.id, %error, "what a lost shim left could not be killed");
@@ -158,23 +191,41 @@ pub(crate) fn read_exit(dir: &Path) -> Option<ExitRecord> {
 }
 
 pub(crate) fn exited(record: &ExitRecord) -> Event {
-    Event::Exited { code: record.code, at: time(record.at), oom: record.oom_killed, error: String::new() }
+    Event::Exited {
+        code: record.code,
+        at: time(record.at),
+        oom: record.oom_killed,
+        error: String::new(),
+    }
 }
 
 /// Nanoseconds since the epoch as a time.
 pub(crate) fn time(nanoseconds: u128) -> SystemTime {
     let seconds = u64::try_from(nanoseconds / 1_000_000_000).unwrap_or(u64::MAX);
     let rest = u32::try_from(nanoseconds % 1_000_000_000).unwrap_or(0);
-    SystemTime::UNIX_EPOCH.checked_add(Duration::new(seconds, rest)).unwrap_or(SystemTime::UNIX_EPOCH)
+    SystemTime::UNIX_EPOCH
+        .checked_add(Duration::new(seconds, rest))
+        .unwrap_or(SystemTime::UNIX_EPOCH)
 }
 
 fn handle(core: &Arc<Core>, container: &Arc<Container>, run: &Arc<Run>, frame: FromShim) {
     let event = match frame {
-        FromShim::Hello { state: ShimState::Running { pid, started_at }, .. } | FromShim::Started { pid, at: started_at } => {
-            hold(core, run, pid);
-            Event::Started { pid, at: time(started_at) }
+        FromShim::Hello {
+            state: ShimState::Running { pid, started_at },
+            ..
         }
-        FromShim::Hello { state: ShimState::Exited(record), .. } | FromShim::Exited(record) => exited(&record),
+        | FromShim::Started { pid, at: started_at } => {
+            hold(core, run, pid);
+            Event::Started {
+                pid,
+                at: time(started_at),
+            }
+        }
+        FromShim::Hello {
+            state: ShimState::Exited(record),
+            ..
+        }
+        | FromShim::Exited(record) => exited(&record),
         FromShim::Created { pid, .. } => {
             hold(core, run, pid);
             return;
@@ -202,8 +253,11 @@ pub(crate) fn hold(core: &Core, run: &Run, pid: i32) {
 
 /// Sends a signal to the first process; false when it is gone.
 pub(crate) fn signal(core: &Core, run: &Run, number: i32) -> Result<bool> {
-    let held: std::sync::MutexGuard<'_, Option<OwnedFd>> = run.pidfd.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(pidfd) = held.as_ref() else { return Ok(false) };
+    let held: std::sync::MutexGuard<'_, Option<OwnedFd>> =
+        run.pidfd.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(pidfd) = held.as_ref() else {
+        return Ok(false);
+    };
     match core.kernel.signal(pidfd.as_fd(), number) {
         Ok(()) => Ok(true),
         Err(e) if e.raw_os_error() == Some(rustix::io::Errno::SRCH.raw_os_error()) => Ok(false),
@@ -223,9 +277,15 @@ pub(crate) async fn release(core: Arc<Core>, container: Arc<Container>) {
         {
             tracing::error!(container = container.id, %error, "its end may be forgotten if the engine is killed now");
         }
-        let (kernel, cgroup, dir) = (Arc::clone(&core.kernel), run.facts.cgroup.clone(), core.runtime_dir(&container.id));
+        let (kernel, cgroup, dir) = (
+            Arc::clone(&core.kernel),
+            run.facts.cgroup.clone(),
+            core.runtime_dir(&container.id),
+        );
         let cleaned = blocking::run("clean up after a container", move || -> Result<()> {
-            kernel.cgroup_remove(&cgroup).map_err(|e| Error::internal(format!("removing cgroup {cgroup}"), e))?;
+            kernel
+                .cgroup_remove(&cgroup)
+                .map_err(|e| Error::internal(format!("removing cgroup {cgroup}"), e))?;
             remove_dir(&dir)
         });
         if let Err(error) = cleaned.await {
@@ -270,7 +330,11 @@ pub(crate) async fn restart_later(core: Arc<Core>, container: Arc<Container>, de
             Err(Conflict::Held) => {
                 let mut progress = container.watch();
                 // An error says that the container is gone.
-                if progress.wait_for(|p| !p.held || p.phase != Phase::Restarting).await.is_err() {
+                if progress
+                    .wait_for(|p| !p.held || p.phase != Phase::Restarting)
+                    .await
+                    .is_err()
+                {
                     return;
                 }
             }

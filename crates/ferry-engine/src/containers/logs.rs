@@ -48,30 +48,52 @@ impl Stream for LogStream {
 ///
 /// # Errors
 /// [`crate::Kind::Unsupported`] when there is no log to be read. What fails later is in the stream.
-pub(crate) async fn read(core: &Arc<Core>, container: &Arc<Container>, options: LogOptions) -> Result<LogStream> {
+pub(crate) async fn read(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    options: LogOptions,
+) -> Result<LogStream> {
     let record = container.record();
     let asked = record.spec.log.driver.as_str();
-    let driver = if asked.is_empty() { core.config.log_driver.as_str() } else { asked };
+    let driver = if asked.is_empty() {
+        core.config.log_driver.as_str()
+    } else {
+        asked
+    };
     if driver == "none" {
-        return Err(Error::unsupported("configured logging driver does not support reading"));
+        return Err(Error::unsupported(
+            "configured logging driver does not support reading",
+        ));
     }
     let progress = container.watch();
     let follow = options.follow && progress.borrow().running();
     let path = core.log_path(&container.id);
     // Before the first look, so that nothing is missed.
-    let bell = if follow { Some(Bell::new(path.parent().unwrap_or(&path))) } else { None };
+    let bell = if follow {
+        Some(Bell::new(path.parent().unwrap_or(&path)))
+    } else {
+        None
+    };
     let until = options.until;
     let reader = blocking::run("open a log", move || Reader::open(path, options)).await?;
     let (send, lines) = mpsc::channel(QUEUE);
     let exits = progress.borrow().exits;
-    let ends = bell.map(|bell| End { exits, progress, bell, until });
+    let ends = bell.map(|bell| End {
+        exits,
+        progress,
+        bell,
+        until,
+    });
     tokio::spawn(async move {
         if let Err(error) = carry(reader, ends, &send).await {
             // A client that is gone does not want to know.
             let _ = send.send(Err(error)).await;
         }
     });
-    Ok(LogStream { tty: record.spec.process.tty, lines })
+    Ok(LogStream {
+        tty: record.spec.process.tty,
+        lines,
+    })
 }
 
 /// What is known of a followed log's end.
@@ -91,7 +113,9 @@ impl End {
     /// Waits until there may be something to read; true when it is the last of it.
     async fn wait(&mut self) -> bool {
         if !self.over() {
-            let left = self.until.map(|at| at.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO));
+            let left = self
+                .until
+                .map(|at| at.duration_since(SystemTime::now()).unwrap_or(Duration::ZERO));
             tokio::select! {
                 () = self.bell.rung() => {}
                 () = tokio::time::sleep(left.unwrap_or(Duration::MAX)) => return true,
@@ -103,7 +127,9 @@ impl End {
             return false;
         }
         let exits = self.exits + 1;
-        let released = self.progress.wait_for(|p| !p.held || p.exits > exits || p.running());
+        let released = self
+            .progress
+            .wait_for(|p| !p.held || p.exits > exits || p.running());
         // Late or gone: what is there is read.
         let _ = tokio::time::timeout(LAST_LINES, released).await;
         true
@@ -155,7 +181,9 @@ impl Bell {
     }
 
     async fn rung(&mut self) {
-        let Some(watch) = &self.watch else { return tokio::time::sleep(TICK).await };
+        let Some(watch) = &self.watch else {
+            return tokio::time::sleep(TICK).await;
+        };
         let drained = watch.async_io(Interest::READABLE, drain);
         if let Ok(Err(error)) = tokio::time::timeout(SLOW_TICK, drained).await {
             tracing::warn!(%error, "inotify broke off: a log is followed by the clock");

@@ -38,7 +38,11 @@ pub(crate) fn view(core: &Core, container: &Container) -> ContainerView {
 fn snapshot(core: &Core, container: &Container) -> ContainerView {
     let cell = container.cell();
     let (record, state) = (Arc::clone(&cell.record), cell.state.clone());
-    let (run, health, execs) = (cell.run.clone(), cell.health.clone(), cell.execs.iter().cloned().collect());
+    let (run, health, execs) = (
+        cell.run.clone(),
+        cell.health.clone(),
+        cell.execs.iter().cloned().collect(),
+    );
     drop(cell);
     let alive = state.alive();
     let run = run.filter(|_| alive);
@@ -46,8 +50,14 @@ fn snapshot(core: &Core, container: &Container) -> ContainerView {
     let [entrypoint, cmd] = merge::command(&record.spec.process);
     let mut words = entrypoint.into_iter().chain(cmd);
     let path = words.next().unwrap_or_default();
-    let cgroup_path = run.as_ref().map_or_else(|| launch::cgroup(core, container), |r| r.facts.cgroup.clone());
-    let sandbox = if alive { (record.id.clone(), format!("/proc/{pid}/ns/net")) } else { Default::default() };
+    let cgroup_path = run
+        .as_ref()
+        .map_or_else(|| launch::cgroup(core, container), |r| r.facts.cgroup.clone());
+    let sandbox = if alive {
+        (record.id.clone(), format!("/proc/{pid}/ns/net"))
+    } else {
+        Default::default()
+    };
     ContainerView {
         id: record.id.clone(),
         name: record.name.clone(),
@@ -99,8 +109,17 @@ fn wanted_endpoints(core: &Core, network: &NetworkSpec) -> Vec<EndpointView> {
         // A network that was removed meanwhile is told by the name alone.
         let found = core.networks.find(key).ok().map(|e| (e.config.name, e.config.id));
         let (name, network_id) = found.unwrap_or_else(|| (key.to_owned(), String::new()));
-        let aliases = network.endpoints.get(asked).map(|e| e.aliases.clone()).unwrap_or_default();
-        EndpointView { network: name, network_id, aliases, ..EndpointView::default() }
+        let aliases = network
+            .endpoints
+            .get(asked)
+            .map(|e| e.aliases.clone())
+            .unwrap_or_default();
+        EndpointView {
+            network: name,
+            network_id,
+            aliases,
+            ..EndpointView::default()
+        }
     };
     names.into_iter().map(endpoint).collect()
 }
@@ -114,8 +133,15 @@ fn ports(spec: &ContainerSpec, run: &Run) -> Vec<PublishedPort> {
     }
     for (first, last, protocol) in spec.exposed_ports.iter().filter_map(|p| port_range(p)) {
         for container_port in first..=last {
-            if !all.iter().any(|p| p.container_port == container_port && p.protocol == protocol) {
-                all.push(PublishedPort { container_port, protocol: protocol.clone(), host: None });
+            if !all
+                .iter()
+                .any(|p| p.container_port == container_port && p.protocol == protocol)
+            {
+                all.push(PublishedPort {
+                    container_port,
+                    protocol: protocol.clone(),
+                    host: None,
+                });
             }
         }
     }
@@ -137,9 +163,17 @@ fn files(core: &Core, record: &Record) -> FilePaths {
         NetworkMode::Container(key) => core.table.find(key).ok().map(|other| core.dir(&other.id)),
         _ => Some(core.dir(&record.id)),
     };
-    let file = |name: &str| dir.as_ref().map(|d| d.join(name).to_string_lossy().into_owned()).unwrap_or_default();
+    let file = |name: &str| {
+        dir.as_ref()
+            .map(|d| d.join(name).to_string_lossy().into_owned())
+            .unwrap_or_default()
+    };
     let logs = record.spec.log.driver != "none";
-    let log = if logs { core.log_path(&record.id).to_string_lossy().into_owned() } else { String::new() };
+    let log = if logs {
+        core.log_path(&record.id).to_string_lossy().into_owned()
+    } else {
+        String::new()
+    };
     FilePaths {
         log,
         hostname: file("hostname"),
@@ -182,8 +216,8 @@ fn usage(store: &Store, id: &str) -> Result<u64> {
 
 /// What `list` can be asked for.
 const KEYS: [&str; 14] = [
-    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network", "publish", "since",
-    "status", "volume",
+    "ancestor", "before", "exited", "expose", "health", "id", "is-task", "label", "name", "network",
+    "publish", "since", "status", "volume",
 ];
 
 /// Containers, newest first. Where their layers lie is not told.
@@ -191,23 +225,33 @@ pub(crate) async fn list(core: &Arc<Core>, filter: &Filter) -> Result<Vec<Contai
     let mut selection = Selection::new(&filter.filters)?;
     let place = |key: &str| -> Result<Vec<(SystemTime, String)>> {
         let found = selection.filters.values(key).iter().map(|k| core.table.find(k));
-        found.map(|c| c.map(|c| (c.record().created, c.id.clone()))).collect()
+        found
+            .map(|c| c.map(|c| (c.record().created, c.id.clone())))
+            .collect()
     };
     (selection.before, selection.since) = (place("before")?, place("since")?);
     let asked = selection.filters.values("ancestor").to_vec();
     if !asked.is_empty() {
         let store = core.store.clone();
-        selection.ancestors =
-            blocking::run("look up ancestors", move || asked.iter().map(|a| ancestor(&store, a)).collect::<Result<_>>()).await?;
+        selection.ancestors = blocking::run("look up ancestors", move || {
+            asked.iter().map(|a| ancestor(&store, a)).collect::<Result<_>>()
+        })
+        .await?;
     }
     let all = filter.all || filter.limit.is_some_and(|l| l > 0) || selection.everything();
     let here = |c: &Arc<Container>| {
         let state = c.state();
-        let running = matches!(state.status(), Status::Running | Status::Paused | Status::Restarting);
+        let running = matches!(
+            state.status(),
+            Status::Running | Status::Paused | Status::Restarting
+        );
         state.phase != Phase::Removed && (all || running)
     };
     let containers = core.table.all().into_iter().filter(here);
-    let mut views: Vec<ContainerView> = containers.map(|c| snapshot(core, &c)).filter(|v| selection.takes(v)).collect();
+    let mut views: Vec<ContainerView> = containers
+        .map(|c| snapshot(core, &c))
+        .filter(|v| selection.takes(v))
+        .collect();
     views.sort_by(|a, b| (b.created, &b.id).cmp(&(a.created, &a.id)));
     if let Some(limit) = filter.limit.filter(|l| *l > 0) {
         views.truncate(limit);
@@ -253,7 +297,15 @@ impl<'a> Selection<'a> {
     fn new(filters: &'a BTreeMap<String, Vec<String>>) -> Result<Self> {
         let filters = Filters::new(filters, &KEYS)?;
         let bad = |key: &str, value: &str| Error::invalid(format!("invalid filter '{key}={value}'"));
-        let statuses = ["created", "restarting", "running", "removing", "paused", "exited", "dead"];
+        let statuses = [
+            "created",
+            "restarting",
+            "running",
+            "removing",
+            "paused",
+            "exited",
+            "dead",
+        ];
         let healths = ["none", "starting", "healthy", "unhealthy"];
         for (key, known) in [("status", statuses.as_slice()), ("health", healths.as_slice())] {
             if let Some(value) = filters.values(key).iter().find(|v| !known.contains(&v.as_str())) {
@@ -261,15 +313,29 @@ impl<'a> Selection<'a> {
             }
         }
         for key in ["name", "id"] {
-            if let Some(value) = filters.values(key).iter().find(|v| v.contains(|c| "*+?|()[]{}\\".contains(c))) {
-                let hint = "regular expressions are not supported: give a part of it, with ^ and $ for its ends";
-                return Err(Error::unsupported(format!("invalid filter '{key}={value}': {hint}")));
+            if let Some(value) = filters
+                .values(key)
+                .iter()
+                .find(|v| v.contains(|c| "*+?|()[]{}\\".contains(c)))
+            {
+                let hint =
+                    "regular expressions are not supported: give a part of it, with ^ and $ for its ends";
+                return Err(Error::unsupported(format!(
+                    "invalid filter '{key}={value}': {hint}"
+                )));
             }
         }
         let ports = |key: &str| -> Result<Vec<_>> {
-            filters.values(key).iter().map(|v| port_range(v).ok_or_else(|| bad(key, v))).collect()
+            filters
+                .values(key)
+                .iter()
+                .map(|v| port_range(v).ok_or_else(|| bad(key, v)))
+                .collect()
         };
-        let exited = filters.values("exited").iter().map(|v| v.parse().map_err(|_| bad("exited", v)));
+        let exited = filters
+            .values("exited")
+            .iter()
+            .map(|v| v.parse().map_err(|_| bad("exited", v)));
         Ok(Self {
             task: filters.boolean("is-task")?,
             exited: exited.collect::<Result<_>>()?,
@@ -291,7 +357,11 @@ impl<'a> Selection<'a> {
         let filters = &self.filters;
         let named = format!("/{}", view.name);
         let health = view.state.health.as_ref().map_or("none", |h| h.status.as_str());
-        let mounted = |v: &str| view.mounts.iter().any(|m| m.name == v || m.source == v || m.destination == v);
+        let mounted = |v: &str| {
+            view.mounts
+                .iter()
+                .any(|m| m.name == v || m.source == v || m.destination == v)
+        };
         // There are no tasks here.
         self.task != Some(true)
             && filters.any("id", |v| matches(v, &view.id))
@@ -299,7 +369,9 @@ impl<'a> Selection<'a> {
             && filters.any("status", |v| v == status_word(view.state.status))
             && filters.any("health", |v| v == health)
             && filters.any("volume", mounted)
-            && filters.any("network", |v| view.endpoints.iter().any(|e| e.network == v || e.network_id == v))
+            && filters.any("network", |v| {
+                view.endpoints.iter().any(|e| e.network == v || e.network_id == v)
+            })
             && filters.labels(&view.spec.labels)
             && self.ended(view)
             && self.in_time(view)
@@ -309,8 +381,12 @@ impl<'a> Selection<'a> {
 
     fn ended(&self, view: &ContainerView) -> bool {
         let state = &view.state;
-        let running = matches!(state.status, Status::Running | Status::Paused | Status::Restarting);
-        self.exited.is_empty() || !running && state.started_at.is_some() && self.exited.contains(&state.exit_code)
+        let running = matches!(
+            state.status,
+            Status::Running | Status::Paused | Status::Restarting
+        );
+        self.exited.is_empty()
+            || !running && state.started_at.is_some() && self.exited.contains(&state.exit_code)
     }
 
     fn in_time(&self, view: &ContainerView) -> bool {
@@ -321,14 +397,31 @@ impl<'a> Selection<'a> {
 
     fn reachable(&self, view: &ContainerView) -> bool {
         let within = |ranges: &[(u16, u16, String)], port: u16, protocol: &str| {
-            ranges.iter().any(|(first, last, p)| (*first..=*last).contains(&port) && p == protocol)
+            ranges
+                .iter()
+                .any(|(first, last, p)| (*first..=*last).contains(&port) && p == protocol)
         };
-        let bound = view.spec.network.ports.iter().map(|p| (p.container_port, p.protocol.as_str()));
-        let open = view.ports.iter().filter(|p| p.host.is_some()).map(|p| (p.container_port, p.protocol.as_str()));
-        let published = || bound.chain(open).any(|(port, protocol)| within(&self.published, port, protocol));
+        let bound = view
+            .spec
+            .network
+            .ports
+            .iter()
+            .map(|p| (p.container_port, p.protocol.as_str()));
+        let open = view
+            .ports
+            .iter()
+            .filter(|p| p.host.is_some())
+            .map(|p| (p.container_port, p.protocol.as_str()));
+        let published = || {
+            bound
+                .chain(open)
+                .any(|(port, protocol)| within(&self.published, port, protocol))
+        };
         let exposed = || {
             let mut ranges = view.spec.exposed_ports.iter().filter_map(|p| port_range(p));
-            ranges.any(|(first, last, protocol)| (first..=last).any(|port| within(&self.exposed, port, &protocol)))
+            ranges.any(|(first, last, protocol)| {
+                (first..=last).any(|port| within(&self.exposed, port, &protocol))
+            })
         };
         (self.published.is_empty() || published()) && (self.exposed.is_empty() || exposed())
     }
@@ -397,7 +490,9 @@ pub(crate) async fn prune(core: &Arc<Core>, filter: PruneFilter) -> Result<Prune
         let (store, id) = (core.store.clone(), container.id.clone());
         let size = blocking::run("measure a container", move || usage(&store, &id)).await;
         let removed = match size {
-            Ok(size) => remove::remove(core, &container, &RemoveOptions::default()).await.map(|()| size),
+            Ok(size) => remove::remove(core, &container, &RemoveOptions::default())
+                .await
+                .map(|()| size),
             Err(error) => Err(error),
         };
         match removed {
@@ -426,8 +521,13 @@ async fn change(core: &Arc<Core>, container: &Arc<Container>, update: Update) ->
     while container.state().phase == Phase::Starting {
         lifecycle::settle(container).await?;
     }
-    if matches!(container.state().phase, Phase::Removing | Phase::Removed | Phase::Dead) {
-        return Err(Error::conflict("Container is marked for removal and cannot be \"update\"."));
+    if matches!(
+        container.state().phase,
+        Phase::Removing | Phase::Removed | Phase::Dead
+    ) {
+        return Err(Error::conflict(
+            "Container is marked for removal and cannot be \"update\".",
+        ));
     }
     let restarts = update.restart.as_ref().is_some_and(|r| *r != RestartPolicy::No);
     if restarts && container.record().spec.auto_remove {
@@ -500,7 +600,9 @@ fn agree(asked: &Resources, have: &Resources) -> Result<()> {
         ("device cgroup rules", asked.device_cgroup_rules.is_empty()),
     ];
     match fixed.into_iter().find(|(_, empty)| !empty) {
-        Some((name, _)) => Err(Error::unsupported(format!("{name} cannot be updated: make a new container with them"))),
+        Some((name, _)) => Err(Error::unsupported(format!(
+            "{name} cannot be updated: make a new container with them"
+        ))),
         None => Ok(()),
     }
 }
@@ -542,7 +644,12 @@ mod tests {
 
     fn sample() -> ContainerView {
         let digest: Digest = format!("sha256:{}", "a".repeat(64)).parse().unwrap();
-        let image = ImageIdentity { id: digest.clone(), manifest: digest.clone(), layers: vec![digest], platform: String::new() };
+        let image = ImageIdentity {
+            id: digest.clone(),
+            manifest: digest.clone(),
+            layers: vec![digest],
+            platform: String::new(),
+        };
         let spec = ContainerSpec {
             labels: BTreeMap::from([("tier".into(), "web".into())]),
             exposed_ports: vec!["80/tcp".into(), "7000-7009/udp".into()],
@@ -561,7 +668,10 @@ mod tests {
                 ..view::State::default()
             },
             mounts: Vec::new(),
-            endpoints: vec![EndpointView { network: "front".into(), ..EndpointView::default() }],
+            endpoints: vec![EndpointView {
+                network: "front".into(),
+                ..EndpointView::default()
+            }],
             ports: Vec::new(),
             restart_count: 0,
             manually_stopped: false,
@@ -583,11 +693,27 @@ mod tests {
     #[test]
     fn filters_choose() {
         for (key, value, expected) in [
-            ("name", "web", true), ("name", "^/web-1$", true), ("name", "^eb", false), ("name", "1$", true), ("id", "c0", true),
-            ("status", "exited", true), ("status", "running", false), ("exited", "3", true), ("exited", "0", false),
-            ("health", "none", true), ("health", "healthy", false), ("label", "tier=web", true), ("label", "tier=db", false),
-            ("network", "front", true), ("network", "fro", false), ("expose", "80", true), ("expose", "7005/udp", true),
-            ("expose", "7005", false), ("publish", "80", false), ("is-task", "true", false), ("is-task", "false", true),
+            ("name", "web", true),
+            ("name", "^/web-1$", true),
+            ("name", "^eb", false),
+            ("name", "1$", true),
+            ("id", "c0", true),
+            ("status", "exited", true),
+            ("status", "running", false),
+            ("exited", "3", true),
+            ("exited", "0", false),
+            ("health", "none", true),
+            ("health", "healthy", false),
+            ("label", "tier=web", true),
+            ("label", "tier=db", false),
+            ("network", "front", true),
+            ("network", "fro", false),
+            ("expose", "80", true),
+            ("expose", "7005/udp", true),
+            ("expose", "7005", false),
+            ("publish", "80", false),
+            ("is-task", "true", false),
+            ("is-task", "false", true),
             ("volume", "v", false),
         ] {
             assert_eq!(takes(key, value).unwrap(), expected, "{key}={value}");
@@ -607,23 +733,75 @@ mod tests {
     fn before_since_and_ancestor_choose() {
         let map = BTreeMap::new();
         let at = |s| (SystemTime::UNIX_EPOCH + Duration::from_secs(s), String::new());
-        let choose = |before, since| Selection { before, since, ..Selection::new(&map).unwrap() }.takes(&sample());
+        let choose = |before, since| {
+            Selection {
+                before,
+                since,
+                ..Selection::new(&map).unwrap()
+            }
+            .takes(&sample())
+        };
         assert!(choose(vec![at(101)], vec![at(99)]));
         assert!(!choose(vec![at(99)], vec![]) && !choose(vec![], vec![at(101)]));
-        let from = |ancestors| Selection { ancestors, ..Selection::new(&map).unwrap() }.takes(&sample());
-        let (same, other) = (sample().image.id, format!("sha256:{}", "b".repeat(64)).parse::<Digest>().unwrap());
-        assert!(from(vec![Some((same.clone(), Vec::new()))]) && from(vec![None, Some((other.clone(), vec![same]))]));
+        let from = |ancestors| {
+            Selection {
+                ancestors,
+                ..Selection::new(&map).unwrap()
+            }
+            .takes(&sample())
+        };
+        let (same, other) = (
+            sample().image.id,
+            format!("sha256:{}", "b".repeat(64)).parse::<Digest>().unwrap(),
+        );
+        assert!(
+            from(vec![Some((same.clone(), Vec::new()))])
+                && from(vec![None, Some((other.clone(), vec![same]))])
+        );
         assert!(!from(vec![None]) && !from(vec![Some((other, Vec::new()))]));
     }
 
     #[test]
     fn an_update_keeps_what_it_does_not_say() {
-        let mut have = Resources { memory: 64 << 20, memory_swap: 128 << 20, cpu_shares: 512, ..Resources::default() };
-        let asked = Resources { memory: 96 << 20, pids_limit: Some(9), ..Resources::default() };
+        let mut have = Resources {
+            memory: 64 << 20,
+            memory_swap: 128 << 20,
+            cpu_shares: 512,
+            ..Resources::default()
+        };
+        let asked = Resources {
+            memory: 96 << 20,
+            pids_limit: Some(9),
+            ..Resources::default()
+        };
         agree(&asked, &have).unwrap();
         take_over(&mut have, &asked);
-        assert_eq!((have.memory, have.memory_swap, have.cpu_shares, have.pids_limit), (96 << 20, 128 << 20, 512, Some(9)));
-        assert!(agree(&Resources { memory: 1 << 30, ..Resources::default() }, &have).is_err());
-        assert!(agree(&Resources { nano_cpus: 1, ..Resources::default() }, &Resources { cpu_quota: 1000, ..have }).is_err());
+        assert_eq!(
+            (have.memory, have.memory_swap, have.cpu_shares, have.pids_limit),
+            (96 << 20, 128 << 20, 512, Some(9))
+        );
+        assert!(
+            agree(
+                &Resources {
+                    memory: 1 << 30,
+                    ..Resources::default()
+                },
+                &have
+            )
+            .is_err()
+        );
+        assert!(
+            agree(
+                &Resources {
+                    nano_cpus: 1,
+                    ..Resources::default()
+                },
+                &Resources {
+                    cpu_quota: 1000,
+                    ..have
+                }
+            )
+            .is_err()
+        );
     }
 }

@@ -7,7 +7,10 @@ use ferry_oci::image::{ContainerDefaults, Healthcheck};
 
 /// Entrypoint and arguments: what is executed, in two parts.
 pub(crate) fn command(process: &ProcessSpec) -> [Vec<String>; 2] {
-    [process.entrypoint.clone().unwrap_or_default(), process.cmd.clone().unwrap_or_default()]
+    [
+        process.entrypoint.clone().unwrap_or_default(),
+        process.cmd.clone().unwrap_or_default(),
+    ]
 }
 
 /// Fills what was not asked from the image.
@@ -26,7 +29,11 @@ pub(crate) fn merge(spec: &mut ContainerSpec, image: &ContainerDefaults) -> Resu
             process.entrypoint.clone_from(&image.entrypoint);
         }
     }
-    if process.entrypoint.as_ref().is_some_and(|e| e.len() == 1 && e[0].is_empty()) {
+    if process
+        .entrypoint
+        .as_ref()
+        .is_some_and(|e| e.len() == 1 && e[0].is_empty())
+    {
         process.entrypoint = None;
     }
     if command(process).concat().is_empty() {
@@ -102,7 +109,11 @@ pub(crate) fn defaults(spec: &mut ContainerSpec, id: &str, config: &Config, host
     let isolation = &mut spec.isolation;
     if isolation.ipc == NamespaceMode::Default {
         let shareable = config.default_ipc_mode == "shareable";
-        isolation.ipc = if shareable { NamespaceMode::Shareable } else { NamespaceMode::Private };
+        isolation.ipc = if shareable {
+            NamespaceMode::Shareable
+        } else {
+            NamespaceMode::Private
+        };
     }
     if isolation.cgroup == NamespaceMode::Default {
         let own = match config.default_cgroupns_mode.as_str() {
@@ -110,7 +121,11 @@ pub(crate) fn defaults(spec: &mut ContainerSpec, id: &str, config: &Config, host
             "host" => false,
             _ => host.cgroup_version == 2 && !isolation.privileged,
         };
-        isolation.cgroup = if own { NamespaceMode::Private } else { NamespaceMode::Host };
+        isolation.cgroup = if own {
+            NamespaceMode::Private
+        } else {
+            NamespaceMode::Host
+        };
     }
     if spec.hostname.is_empty() && isolation.uts != NamespaceMode::Host {
         spec.hostname = match spec.network.mode {
@@ -152,7 +167,11 @@ mod tests {
 
     #[test]
     fn commands_merge_as_docker_s() {
-        let image = ContainerDefaults { entrypoint: list(&["/entry"]), cmd: list(&["serve"]), ..ContainerDefaults::default() };
+        let image = ContainerDefaults {
+            entrypoint: list(&["/entry"]),
+            cmd: list(&["serve"]),
+            ..ContainerDefaults::default()
+        };
         let cases = [
             (None, None, vec!["/entry", "serve"]),
             (None, list(&["x"]), vec!["/entry", "x"]),
@@ -178,15 +197,26 @@ mod tests {
             env: vec!["A=image".into(), "B=image".into()],
             user: "nobody".into(),
             working_dir: "/srv".into(),
-            healthcheck: Some(Healthcheck { test: vec!["CMD".into()], interval: 5, retries: 7, ..Healthcheck::default() }),
+            healthcheck: Some(Healthcheck {
+                test: vec!["CMD".into()],
+                interval: 5,
+                retries: 7,
+                ..Healthcheck::default()
+            }),
             ..ContainerDefaults::default()
         };
         let mut spec = ContainerSpec::default();
         spec.process.env = vec!["A=own".into()];
-        spec.healthcheck = Some(Healthcheck { interval: 9, ..Healthcheck::default() });
+        spec.healthcheck = Some(Healthcheck {
+            interval: 9,
+            ..Healthcheck::default()
+        });
         merge(&mut spec, &image).unwrap();
         assert_eq!(spec.process.env, ["A=own", "B=image"]);
-        assert_eq!((spec.process.user.as_str(), spec.process.working_dir.as_str()), ("nobody", "/srv"));
+        assert_eq!(
+            (spec.process.user.as_str(), spec.process.working_dir.as_str()),
+            ("nobody", "/srv")
+        );
         let health = spec.healthcheck.unwrap();
         assert_eq!((health.interval, health.retries, health.test.len()), (9, 7, 1));
     }
@@ -197,11 +227,20 @@ mod tests {
         config.log_opts.insert("max-size".into(), "1m".into());
         let mut spec = ContainerSpec::default();
         spec.resources.memory = 64 << 20;
-        let host = HostInfo { cgroup_version: 1, ..HostInfo::default() };
+        let host = HostInfo {
+            cgroup_version: 1,
+            ..HostInfo::default()
+        };
         defaults(&mut spec, &"ab".repeat(32), &config, &host);
         assert_eq!(spec.hostname, "abababababab");
         assert_eq!(spec.resources.memory_swap, 128 << 20);
-        assert_eq!((spec.isolation.ipc, spec.isolation.cgroup), (NamespaceMode::Private, NamespaceMode::Host));
-        assert_eq!((spec.log.driver.as_str(), spec.log.options["max-size"].as_str()), ("json-file", "1m"));
+        assert_eq!(
+            (spec.isolation.ipc, spec.isolation.cgroup),
+            (NamespaceMode::Private, NamespaceMode::Host)
+        );
+        assert_eq!(
+            (spec.log.driver.as_str(), spec.log.options["max-size"].as_str()),
+            ("json-file", "1m")
+        );
     }
 }

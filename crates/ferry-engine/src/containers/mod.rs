@@ -28,7 +28,8 @@ use self::attach::{AttachStream, DetachKeys};
 use self::core::Core;
 use self::logs::LogStream;
 use self::options::{
-    AttachOptions, Created, Filter, LogOptions, PruneFilter, PruneReport, RemoveOptions, StatsSample, StopOptions, Update,
+    AttachOptions, Created, Filter, LogOptions, PruneFilter, PruneReport, RemoveOptions, StatsSample,
+    StopOptions, Update,
 };
 use self::spec::ContainerSpec;
 use self::table::{Container, Progress, Waiting};
@@ -69,7 +70,10 @@ impl WaitHandle {
         let seen = self.progress.wait_for(done).await;
         let seen = seen.map_err(|_| Error::new(Kind::Unavailable, "the engine shuts down"))?;
         let error = Some(seen.error.clone()).filter(|e| !e.is_empty());
-        Ok(WaitResult { code: seen.exit_code, error })
+        Ok(WaitResult {
+            code: seen.exit_code,
+            error,
+        })
     }
 }
 
@@ -84,14 +88,21 @@ impl Containers {
 
     /// Runs `work` in a task of its own, so that a client that goes away cannot cut it in half.
     async fn owned<T: Send + 'static>(work: impl Future<Output = Result<T>> + Send + 'static) -> Result<T> {
-        tokio::spawn(work).await.map_err(|e| Error::internal("a container's task", e))?
+        tokio::spawn(work)
+            .await
+            .map_err(|e| Error::internal("a container's task", e))?
     }
 
     /// Makes a container.
     ///
     /// # Errors
     /// [`Kind::NotFound`]: `No such image: x`; [`Kind::Conflict`] for a name in use; [`Kind::Invalid`] for what cannot be.
-    pub async fn create(&self, name: Option<String>, spec: ContainerSpec, platform: Option<Platform>) -> Result<Created> {
+    pub async fn create(
+        &self,
+        name: Option<String>,
+        spec: ContainerSpec,
+        platform: Option<Platform>,
+    ) -> Result<Created> {
         let core = Arc::clone(&self.core);
         Self::owned(async move { create::create(&core, name, spec, platform).await }).await
     }
@@ -167,9 +178,14 @@ impl Containers {
         let name = names::check(new_name.trim_start_matches('/'))?.to_owned();
         let old = container.record().name.clone();
         if old == name {
-            return Err(Error::invalid("Renaming a container with the same name as its current name"));
+            return Err(Error::invalid(
+                "Renaming a container with the same name as its current name",
+            ));
         }
-        self.core.table.reserve(&name, &container.id).map_err(|by| create::taken(&name, &by))?;
+        self.core
+            .table
+            .reserve(&name, &container.id)
+            .map_err(|by| create::taken(&name, &by))?;
         let core = Arc::clone(&self.core);
         Self::owned(async move {
             Arc::make_mut(&mut container.cell().record).name.clone_from(&name);
@@ -211,7 +227,11 @@ impl Containers {
     pub async fn wait(&self, key: &str, condition: WaitCondition) -> Result<WaitHandle> {
         let progress = self.find(key)?.watch();
         let exits = progress.borrow().exits;
-        Ok(WaitHandle { progress, condition, exits })
+        Ok(WaitHandle {
+            progress,
+            condition,
+            exits,
+        })
     }
 
     /// Attaches to its streams; one that does not run yet is attached to when it starts.
@@ -223,32 +243,59 @@ impl Containers {
         let record = container.record();
         let detach = DetachKeys::parse(&options.detach_keys)?;
         if container.state().phase == state::Phase::Paused {
-            return Err(Error::conflict(format!("container {} is paused, unpause the container before attach", container.id)));
+            return Err(Error::conflict(format!(
+                "container {} is paused, unpause the container before attach",
+                container.id
+            )));
         }
         let replay = match options.logs {
             true => {
-                let wanted = LogOptions { stdout: options.stdout, stderr: options.stderr, ..LogOptions::default() };
+                let wanted = LogOptions {
+                    stdout: options.stdout,
+                    stderr: options.stderr,
+                    ..LogOptions::default()
+                };
                 Some(logs::read(&self.core, &container, wanted).await?)
             }
             false => None,
         };
         let (ours, theirs) = UnixStream::pair().map_err(|e| Error::internal("making a stream", e))?;
         if options.stream {
-            let theirs = theirs.into_std().map_err(|e| Error::internal("handing a stream over", e))?;
-            theirs.set_nonblocking(false).map_err(|e| Error::internal("handing a stream over", e))?;
-            let streams = (options.stdin && record.spec.process.open_stdin, options.stdout, options.stderr);
+            let theirs = theirs
+                .into_std()
+                .map_err(|e| Error::internal("handing a stream over", e))?;
+            theirs
+                .set_nonblocking(false)
+                .map_err(|e| Error::internal("handing a stream over", e))?;
+            let streams = (
+                options.stdin && record.spec.process.open_stdin,
+                options.stdout,
+                options.stderr,
+            );
             self.hand_over(&container, theirs.into(), streams).await?;
         }
         self.core.publish(&container.cell(), "attach", &[]);
-        Ok(AttachStream { tty: record.spec.process.tty, socket: ours, replay, detach })
+        Ok(AttachStream {
+            tty: record.spec.process.tty,
+            socket: ours,
+            replay,
+            detach,
+        })
     }
 
     /// To the shim where there is one, else to the one that comes.
-    async fn hand_over(&self, container: &Container, stream: OwnedFd, streams: (bool, bool, bool)) -> Result<()> {
+    async fn hand_over(
+        &self,
+        container: &Container,
+        stream: OwnedFd,
+        streams: (bool, bool, bool),
+    ) -> Result<()> {
         let run = {
             let mut cell = container.cell();
             match &cell.run {
-                Some(run) if cell.state.alive() || cell.state.phase == state::Phase::Starting => Arc::clone(run),
+                Some(run) if cell.state.alive() || cell.state.phase == state::Phase::Starting => {
+                    Arc::clone(run)
+                }
                 _ => {
                     cell.waiting.push(Waiting { stream, streams });
                     return Ok(());
@@ -256,8 +303,15 @@ impl Containers {
             }
         };
         let (stdin, stdout, stderr) = streams;
-        let frame = ToShim::Attach { stdin, stdout, stderr };
-        run.link.send(&frame, &[stream.as_fd()]).await.map_err(|e| Error::internal("attaching", e))
+        let frame = ToShim::Attach {
+            stdin,
+            stdout,
+            stderr,
+        };
+        run.link
+            .send(&frame, &[stream.as_fd()])
+            .await
+            .map_err(|e| Error::internal("attaching", e))
     }
 
     /// Sets the size of its terminal.
@@ -274,12 +328,21 @@ impl Containers {
                     cell.size = Some((height, width));
                     return Ok(());
                 }
-                (None, _) => return Err(Error::conflict(format!("container {} is not running", container.id))),
+                (None, _) => {
+                    return Err(Error::conflict(format!(
+                        "container {} is not running",
+                        container.id
+                    )));
+                }
             }
         };
-        run.link.send(&ToShim::Resize { height, width }, &[]).await.map_err(|e| Error::internal("resizing", e))?;
+        run.link
+            .send(&ToShim::Resize { height, width }, &[])
+            .await
+            .map_err(|e| Error::internal("resizing", e))?;
         let (h, w) = (height.to_string(), width.to_string());
-        self.core.publish(&container.cell(), "resize", &[("height", &h), ("width", &w)]);
+        self.core
+            .publish(&container.cell(), "resize", &[("height", &h), ("width", &w)]);
         Ok(())
     }
 
@@ -341,4 +404,3 @@ impl Containers {
         Self::owned(async move { look::prune(&core, filter).await }).await
     }
 }
-

@@ -93,7 +93,9 @@ fn anonymous(target: &str) -> MountSpec {
 fn inherited(core: &Core, from: &str) -> Result<Vec<MountPoint>> {
     let (key, mode) = from.split_once(':').unwrap_or((from, ""));
     if key.is_empty() {
-        return Err(Error::invalid("volumes-from specification cannot be an empty string"));
+        return Err(Error::invalid(
+            "volumes-from specification cannot be an empty string",
+        ));
     }
     if !["", "ro", "rw", "z", "Z"].contains(&mode) {
         return Err(Error::invalid(format!("invalid mode: {mode}")));
@@ -104,7 +106,12 @@ fn inherited(core: &Core, from: &str) -> Result<Vec<MountPoint>> {
     Ok(points)
 }
 
-async fn point(core: &Core, mount: &MountSpec, destination: &str, settled: &mut Settled) -> Result<MountPoint> {
+async fn point(
+    core: &Core,
+    mount: &MountSpec,
+    destination: &str,
+    settled: &mut Settled,
+) -> Result<MountPoint> {
     let mut point = MountPoint {
         kind: mount.kind,
         name: String::new(),
@@ -120,11 +127,18 @@ async fn point(core: &Core, mount: &MountSpec, destination: &str, settled: &mut 
         MountKind::Bind => {
             point.source = clean_path(&mount.source);
             let given = &mount.propagation;
-            point.propagation = if given.is_empty() { "rprivate".into() } else { given.clone() };
+            point.propagation = if given.is_empty() {
+                "rprivate".into()
+            } else {
+                given.clone()
+            };
         }
         MountKind::Volume => {
             let (options, labels) = (mount.volume_options.clone(), mount.volume_labels.clone());
-            let (view, pin) = core.volumes.create_pinned(&mount.source, &mount.volume_driver, options, labels).await?;
+            let (view, pin) = core
+                .volumes
+                .create_pinned(&mount.source, &mount.volume_driver, options, labels)
+                .await?;
             if mount.source.is_empty() {
                 settled.anonymous.push(view.name.clone());
             }
@@ -152,7 +166,10 @@ pub(crate) fn resolve(core: &Core, container: &Container) -> Result<Vec<Resolved
     let spec = &record.spec;
     let mut all = Vec::new();
     for point in &record.mounts {
-        let asked = spec.mounts.iter().find(|m| clean_path(&m.target) == point.destination);
+        let asked = spec
+            .mounts
+            .iter()
+            .find(|m| clean_path(&m.target) == point.destination);
         all.push(match point.kind {
             MountKind::Tmpfs => tmpfs(point, asked),
             MountKind::Volume => volume(core, point, asked)?,
@@ -160,8 +177,15 @@ pub(crate) fn resolve(core: &Core, container: &Container) -> Result<Vec<Resolved
         });
     }
     for (target, options) in &spec.tmpfs {
-        let options: Vec<String> = options.split(',').filter(|o| !o.is_empty()).map(String::from).collect();
-        all.push(ResolvedMount { options, ..plain(None, &clean_path(target)) });
+        let options: Vec<String> = options
+            .split(',')
+            .filter(|o| !o.is_empty())
+            .map(String::from)
+            .collect();
+        all.push(ResolvedMount {
+            options,
+            ..plain(None, &clean_path(target))
+        });
     }
     files(core, container, &mut all)?;
     shared_memory(core, container, &mut all)?;
@@ -191,7 +215,11 @@ fn tmpfs(point: &MountPoint, asked: Option<&MountSpec>) -> ResolvedMount {
             options.push(format!("mode={:o}", asked.tmpfs_mode));
         }
     }
-    ResolvedMount { writable: point.writable, options, ..plain(None, &point.destination) }
+    ResolvedMount {
+        writable: point.writable,
+        options,
+        ..plain(None, &point.destination)
+    }
 }
 
 fn volume(core: &Core, point: &MountPoint, asked: Option<&MountSpec>) -> Result<ResolvedMount> {
@@ -199,29 +227,47 @@ fn volume(core: &Core, point: &MountPoint, asked: Option<&MountSpec>) -> Result<
     if let Some(subpath) = asked.map(|a| a.subpath.as_str()).filter(|s| !s.is_empty()) {
         source = beneath(&source, subpath)?;
     }
-    Ok(ResolvedMount { writable: point.writable, propagation: "rprivate".into(), ..plain(Some(source), &point.destination) })
+    Ok(ResolvedMount {
+        writable: point.writable,
+        propagation: "rprivate".into(),
+        ..plain(Some(source), &point.destination)
+    })
 }
 
 /// A path below a volume, with no symbolic link that leads out of it.
 fn beneath(root: &Path, subpath: &str) -> Result<PathBuf> {
-    let root = std::fs::canonicalize(root).map_err(|e| Error::internal(format!("opening volume {}", root.display()), e))?;
-    let found = std::fs::canonicalize(root.join(subpath))
-        .map_err(|_| Error::new(Kind::Internal, format!("cannot access path {subpath}: no such file or directory")))?;
+    let root = std::fs::canonicalize(root)
+        .map_err(|e| Error::internal(format!("opening volume {}", root.display()), e))?;
+    let found = std::fs::canonicalize(root.join(subpath)).map_err(|_| {
+        Error::new(
+            Kind::Internal,
+            format!("cannot access path {subpath}: no such file or directory"),
+        )
+    })?;
     if found.starts_with(&root) {
         return Ok(found);
     }
-    Err(Error::invalid(format!("subpath {subpath} leads out of its volume")))
+    Err(Error::invalid(format!(
+        "subpath {subpath} leads out of its volume"
+    )))
 }
 
 fn bind(point: &MountPoint, asked: Option<&MountSpec>) -> Result<ResolvedMount> {
     let source = Path::new(&point.source);
     if !source.exists() {
         if !asked.is_none_or(|a| a.create_source) {
-            let text = format!("invalid mount config for type \"bind\": bind source path does not exist: {}", point.source);
+            let text = format!(
+                "invalid mount config for type \"bind\": bind source path does not exist: {}",
+                point.source
+            );
             return Err(Error::invalid(text));
         }
-        std::fs::create_dir_all(source)
-            .map_err(|e| Error::internal(format!("error while creating mount source path '{}'", point.source), e))?;
+        std::fs::create_dir_all(source).map_err(|e| {
+            Error::internal(
+                format!("error while creating mount source path '{}'", point.source),
+                e,
+            )
+        })?;
     }
     propagates(&point.source, &point.propagation)?;
     Ok(ResolvedMount {
@@ -239,15 +285,18 @@ fn propagates(source: &str, propagation: &str) -> Result<()> {
     if !["shared", "slave"].contains(&wanted) {
         return Ok(());
     }
-    let real = std::fs::canonicalize(source).map_err(|e| Error::internal(format!("looking at {source}"), e))?;
-    let table = std::fs::read_to_string("/proc/self/mountinfo").map_err(|e| Error::internal("reading the mounts", e))?;
+    let real =
+        std::fs::canonicalize(source).map_err(|e| Error::internal(format!("looking at {source}"), e))?;
+    let table = std::fs::read_to_string("/proc/self/mountinfo")
+        .map_err(|e| Error::internal("reading the mounts", e))?;
     let (mount, options) = mount_of(&table, &real.to_string_lossy()).unwrap_or_default();
     let shared = options.iter().any(|o| o.starts_with("shared:"));
     let slave = options.iter().any(|o| o.starts_with("master:"));
     match wanted {
-        "shared" if !shared => {
-            Err(Error::new(Kind::Internal, format!("path {source} is mounted on {mount} but it is not a shared mount")))
-        }
+        "shared" if !shared => Err(Error::new(
+            Kind::Internal,
+            format!("path {source} is mounted on {mount} but it is not a shared mount"),
+        )),
         "slave" if !shared && !slave => {
             let text = format!("path {source} is mounted on {mount} but it is not a shared or slave mount");
             Err(Error::new(Kind::Internal, text))
@@ -262,8 +311,13 @@ fn mount_of(table: &str, path: &str) -> Option<(String, Vec<String>)> {
     for line in table.lines() {
         let mut fields = line.split(' ');
         let Some(point) = fields.nth(4) else { continue };
-        let optional: Vec<String> = fields.skip(1).take_while(|f| *f != "-").map(String::from).collect();
-        let covers = point == "/" || path == point || path.strip_prefix(point).is_some_and(|r| r.starts_with('/'));
+        let optional: Vec<String> = fields
+            .skip(1)
+            .take_while(|f| *f != "-")
+            .map(String::from)
+            .collect();
+        let covers =
+            point == "/" || path == point || path.strip_prefix(point).is_some_and(|r| r.starts_with('/'));
         if covers && best.as_ref().is_none_or(|(b, _)| point.len() >= b.len()) {
             best = Some((point.to_owned(), optional));
         }
@@ -279,10 +333,18 @@ fn files(core: &Core, container: &Container, all: &mut Vec<ResolvedMount>) -> Re
         _ => container.id.clone(),
     };
     let dir = core.dir(&owner);
-    for (file, destination) in [("resolv.conf", "/etc/resolv.conf"), ("hostname", "/etc/hostname"), ("hosts", "/etc/hosts")] {
+    for (file, destination) in [
+        ("resolv.conf", "/etc/resolv.conf"),
+        ("hostname", "/etc/hostname"),
+        ("hosts", "/etc/hosts"),
+    ] {
         if !all.iter().any(|m| m.destination == destination) {
             let mount = plain(Some(dir.join(file)), destination);
-            all.push(ResolvedMount { propagation: "rprivate".into(), writable: !record.spec.read_only_root, ..mount });
+            all.push(ResolvedMount {
+                propagation: "rprivate".into(),
+                writable: !record.spec.read_only_root,
+                ..mount
+            });
         }
     }
     Ok(())
@@ -297,7 +359,10 @@ fn shared_memory(core: &Core, container: &Container, all: &mut Vec<ResolvedMount
     };
     if !all.iter().any(|m| m.destination == "/dev/shm") {
         let source = core.runtime_dir(&owner).join("shm");
-        all.push(ResolvedMount { propagation: "rprivate".into(), ..plain(Some(source), "/dev/shm") });
+        all.push(ResolvedMount {
+            propagation: "rprivate".into(),
+            ..plain(Some(source), "/dev/shm")
+        });
     }
     Ok(())
 }
@@ -307,9 +372,15 @@ fn shared_memory(core: &Core, container: &Container, all: &mut Vec<ResolvedMount
 /// # Errors
 /// [`Kind::Conflict`] when it does not run or may not be joined.
 pub(crate) fn joined(core: &Core, own: &str, key: &str, what: &str) -> Result<(Arc<Container>, i32)> {
-    let other = core.table.find(key).map_err(|e| Error::new(e.kind(), format!("failed to join {what} namespace: {e}")))?;
+    let other = core
+        .table
+        .find(key)
+        .map_err(|e| Error::new(e.kind(), format!("failed to join {what} namespace: {e}")))?;
     if other.id == own {
-        return Err(Error::new(Kind::Internal, format!("cannot join own {what} namespace")));
+        return Err(Error::new(
+            Kind::Internal,
+            format!("cannot join own {what} namespace"),
+        ));
     }
     let state = other.state();
     let name = other.record().name.clone();
@@ -332,7 +403,10 @@ mod tests {
                      30 22 0:5 / /srv rw - tmpfs tmpfs rw\n\
                      31 22 0:6 / /srvother rw master:3 - tmpfs tmpfs rw\n";
         assert_eq!(mount_of(table, "/srv/data"), Some(("/srv".into(), vec![])));
-        assert_eq!(mount_of(table, "/home"), Some(("/".into(), vec!["shared:1".into()])));
+        assert_eq!(
+            mount_of(table, "/home"),
+            Some(("/".into(), vec!["shared:1".into()]))
+        );
         assert_eq!(mount_of(table, "/srvother").unwrap().1, ["master:3"]);
     }
 

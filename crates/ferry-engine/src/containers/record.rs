@@ -53,7 +53,15 @@ struct Stored {
 
 /// The record as it is stored.
 pub(crate) fn encode(record: &Record, state: &State) -> Result<Value> {
-    let Record { id, name, created, spec, image, mounts, anonymous } = record.clone();
+    let Record {
+        id,
+        name,
+        created,
+        spec,
+        image,
+        mounts,
+        anonymous,
+    } = record.clone();
     let stored = Stored {
         version: VERSION,
         id,
@@ -65,7 +73,8 @@ pub(crate) fn encode(record: &Record, state: &State) -> Result<Value> {
         anonymous,
         state: state.clone(),
     };
-    serde_json::to_value(&stored).map_err(|e| Error::internal(format!("encoding the record of container {}", record.id), e))
+    serde_json::to_value(&stored)
+        .map_err(|e| Error::internal(format!("encoding the record of container {}", record.id), e))
 }
 
 /// The record that was stored.
@@ -74,12 +83,33 @@ pub(crate) fn encode(record: &Record, state: &State) -> Result<Value> {
 /// A sentence, when it is none or of a newer version: it is then left alone and the engine goes on.
 pub(crate) fn decode(value: Value) -> std::result::Result<(Record, State), String> {
     let stored: Stored = serde_json::from_value(value).map_err(|e| e.to_string())?;
-    let Stored { version, id, name, created, spec, image, mounts, anonymous, state } = stored;
+    let Stored {
+        version,
+        id,
+        name,
+        created,
+        spec,
+        image,
+        mounts,
+        anonymous,
+        state,
+    } = stored;
     if version > VERSION {
         return Err(format!("version {version} is newer than this engine's {VERSION}"));
     }
     let spec = Arc::new(spec);
-    Ok((Record { id, name, created, spec, image, mounts, anonymous }, state))
+    Ok((
+        Record {
+            id,
+            name,
+            created,
+            spec,
+            image,
+            mounts,
+            anonymous,
+        },
+        state,
+    ))
 }
 
 #[cfg(test)]
@@ -94,12 +124,25 @@ mod tests {
             id: "f".repeat(64),
             name: "web".into(),
             created: SystemTime::UNIX_EPOCH,
-            spec: Arc::new(ContainerSpec { image: "busybox".into(), ..ContainerSpec::default() }),
-            image: ImageIdentity { id: digest.clone(), manifest: digest, layers: Vec::new(), platform: "linux/amd64".into() },
+            spec: Arc::new(ContainerSpec {
+                image: "busybox".into(),
+                ..ContainerSpec::default()
+            }),
+            image: ImageIdentity {
+                id: digest.clone(),
+                manifest: digest,
+                layers: Vec::new(),
+                platform: "linux/amd64".into(),
+            },
             mounts: Vec::new(),
             anonymous: vec!["v".into()],
         };
-        let state = State { phase: Phase::Exited, exit_code: 3, manually_stopped: true, ..State::default() };
+        let state = State {
+            phase: Phase::Exited,
+            exit_code: 3,
+            manually_stopped: true,
+            ..State::default()
+        };
         let mut value = encode(&record, &state).unwrap();
         assert_eq!(decode(value.clone()).unwrap(), (record, state));
         assert!(decode(serde_json::json!({})).is_err());

@@ -24,12 +24,21 @@ pub(crate) fn load(core: &Core) -> Result<()> {
         let (record, state) = match record::decode(value) {
             Ok(found) => found,
             Err(error) => {
-                tracing::error!(container = key, error, "the record of a container cannot be read and is left alone");
+                tracing::error!(
+                    container = key,
+                    error,
+                    "the record of a container cannot be read and is left alone"
+                );
                 continue;
             }
         };
         if let Err(by) = core.table.reserve(&record.name, &record.id) {
-            tracing::error!(container = record.id, name = record.name, by, "two containers have one name; it is found by its id only");
+            tracing::error!(
+                container = record.id,
+                name = record.name,
+                by,
+                "two containers have one name; it is found by its id only"
+            );
         }
         core.table.insert(Container::new(record, settle(state)));
     }
@@ -44,7 +53,11 @@ fn settle(state: State) -> State {
         Phase::Removing | Phase::Removed => Phase::Dead,
         phase => phase,
     };
-    State { phase, pid: 0, ..state }
+    State {
+        phase,
+        pid: 0,
+        ..state
+    }
 }
 
 /// Finds the shims that run and takes them over; records the ends of those that ended meanwhile. Tells what is published.
@@ -54,7 +67,9 @@ pub(crate) async fn adopt(core: &Arc<Core>) -> Vec<Published> {
         match take_over(core, &container).await {
             Ok(Some(ports)) => published.extend(ports),
             Ok(None) => {}
-            Err(error) => tracing::error!(container = container.id, %error, "what ran before could not be taken over"),
+            Err(error) => {
+                tracing::error!(container = container.id, %error, "what ran before could not be taken over")
+            }
         }
     }
     published
@@ -62,7 +77,9 @@ pub(crate) async fn adopt(core: &Arc<Core>) -> Vec<Published> {
 
 async fn take_over(core: &Arc<Core>, container: &Arc<Container>) -> Result<Option<Vec<Published>>> {
     let dir = core.runtime_dir(&container.id);
-    let Some(facts) = read::<RunFacts>(&dir.join("run.json")) else { return Ok(None) };
+    let Some(facts) = read::<RunFacts>(&dir.join("run.json")) else {
+        return Ok(None);
+    };
     let socket = transport::connect(&dir.join("shim.sock")).ok();
     let shim = read::<ShimRecord>(&dir.join("shim.json"));
     let Some(socket) = socket else {
@@ -72,14 +89,26 @@ async fn take_over(core: &Arc<Core>, container: &Arc<Container>) -> Result<Optio
     let link = ShimLink::new(socket).map_err(|e| Error::internal("watching a shim's link", e))?;
     core.networks.adopt(&facts.network);
     let ports = facts.network.published.clone();
-    let run = Arc::new(Run { link, pidfd: Mutex::default(), facts });
+    let run = Arc::new(Run {
+        link,
+        pidfd: Mutex::default(),
+        facts,
+    });
     container.cell().run = Some(Arc::clone(&run));
     if let Some(shim) = shim {
         let paused = frozen(core, &run);
-        let adopted = Event::Adopt { pid: shim.pid, at: lifecycle::time(shim.started_at), paused };
+        let adopted = Event::Adopt {
+            pid: shim.pid,
+            at: lifecycle::time(shim.started_at),
+            paused,
+        };
         lifecycle::hold(core, &run, shim.pid);
         if let Err(conflict) = core.apply(container, adopted) {
-            tracing::error!(container = container.id, ?conflict, "a running container could not be adopted");
+            tracing::error!(
+                container = container.id,
+                ?conflict,
+                "a running container could not be adopted"
+            );
         }
     }
     tokio::spawn(monitor(Arc::clone(core), Arc::clone(container), run));
@@ -87,7 +116,12 @@ async fn take_over(core: &Arc<Core>, container: &Arc<Container>) -> Result<Optio
 }
 
 /// The shim is gone: its exit record tells, or nobody knows.
-async fn ended_without_us(core: &Arc<Core>, container: &Arc<Container>, (facts, shim): (RunFacts, Option<&ShimRecord>), dir: &Path) {
+async fn ended_without_us(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    (facts, shim): (RunFacts, Option<&ShimRecord>),
+    dir: &Path,
+) {
     let (link, _) = match transport::pair() {
         Ok(pair) => pair,
         Err(error) => {
@@ -96,16 +130,28 @@ async fn ended_without_us(core: &Arc<Core>, container: &Arc<Container>, (facts, 
         }
     };
     let Ok(link) = ShimLink::new(link) else { return };
-    container.cell().run = Some(Arc::new(Run { link, pidfd: Mutex::default(), facts }));
+    container.cell().run = Some(Arc::new(Run {
+        link,
+        pidfd: Mutex::default(),
+        facts,
+    }));
     if shim.is_none() && read_exit(dir).is_none() {
         // It never ran: only what was made for it has to go.
         release(Arc::clone(core), Arc::clone(container)).await;
         return;
     }
     if let Some(shim) = shim {
-        let adopted = Event::Adopt { pid: shim.pid, at: lifecycle::time(shim.started_at), paused: false };
+        let adopted = Event::Adopt {
+            pid: shim.pid,
+            at: lifecycle::time(shim.started_at),
+            paused: false,
+        };
         if let Err(conflict) = core.apply(container, adopted) {
-            tracing::error!(container = container.id, ?conflict, "a run that ended could not be recorded");
+            tracing::error!(
+                container = container.id,
+                ?conflict,
+                "a run that ended could not be recorded"
+            );
         }
     }
     lifecycle::lost(core, container).await;
@@ -125,12 +171,23 @@ pub(crate) async fn sweep(core: &Arc<Core>) -> Result<()> {
     let known: BTreeSet<String> = core.table.all().iter().map(|c| c.id.clone()).collect();
     let of = Arc::clone(core);
     blocking::run("sweep what no record names", move || -> Result<()> {
-        for id in of.store.layers().list()?.into_iter().filter(|id| !known.contains(id)) {
+        for id in of
+            .store
+            .layers()
+            .list()?
+            .into_iter()
+            .filter(|id| !known.contains(id))
+        {
             of.store.layers().remove(&id)?;
         }
-        let places = [of.config.data_root.join("containers"), of.config.exec_root.join("containers")];
+        let places = [
+            of.config.data_root.join("containers"),
+            of.config.exec_root.join("containers"),
+        ];
         for place in &places {
-            let Ok(entries) = std::fs::read_dir(place) else { continue };
+            let Ok(entries) = std::fs::read_dir(place) else {
+                continue;
+            };
             for entry in entries.flatten() {
                 let id = entry.file_name().to_string_lossy().into_owned();
                 if !known.contains(&id) && entry.path().is_dir() {
@@ -152,7 +209,10 @@ pub(crate) async fn resume(core: &Arc<Core>) {
             continue;
         }
         if state.phase == Phase::Dead || (state.auto_remove && state.phase == Phase::Exited) {
-            drop(tokio::spawn(super::remove::automatically(Arc::clone(core), Arc::clone(&container))));
+            drop(tokio::spawn(super::remove::automatically(
+                Arc::clone(core),
+                Arc::clone(&container),
+            )));
             continue;
         }
         if !wants_start(&record, &state) {
@@ -176,7 +236,9 @@ fn wants_start(record: &Record, state: &State) -> bool {
     match state.policy {
         RestartPolicy::Always => true,
         RestartPolicy::UnlessStopped => !state.manually_stopped,
-        RestartPolicy::OnFailure { max } => !state.manually_stopped && state.exit_code != 0 && (max == 0 || state.restart_count < max),
+        RestartPolicy::OnFailure { max } => {
+            !state.manually_stopped && state.exit_code != 0 && (max == 0 || state.restart_count < max)
+        }
         RestartPolicy::No => false,
     }
 }

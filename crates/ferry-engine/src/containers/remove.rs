@@ -17,16 +17,25 @@ use std::sync::Arc;
 const ATTEMPTS: usize = 16;
 
 /// Removes a container and answers when the removal is on the disk.
-pub(crate) async fn remove(core: &Arc<Core>, container: &Arc<Container>, options: &RemoveOptions) -> Result<()> {
+pub(crate) async fn remove(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    options: &RemoveOptions,
+) -> Result<()> {
     if options.link {
-        return Err(Error::conflict("Conflict, cannot remove the default link name of the container"));
+        return Err(Error::conflict(
+            "Conflict, cannot remove the default link name of the container",
+        ));
     }
     claim(core, container, options.force).await?;
     let name = container.record().name.clone();
     if let Err(error) = core.db.delete(db::CONTAINERS, &container.id).await {
         // Always legal from where it stands.
         let _ = core.apply(container, Event::RemoveFailed);
-        return Err(Error::new(error.kind(), format!("cannot remove container {name:?}: {error}")));
+        return Err(Error::new(
+            error.kind(),
+            format!("cannot remove container {name:?}: {error}"),
+        ));
     }
     finish(core, container, options.volumes);
     Ok(())
@@ -61,21 +70,32 @@ async fn claim(core: &Arc<Core>, container: &Arc<Container>, force: bool) -> Res
                 let text = format!("removal of container {} is already in progress", record.name);
                 return Err(Error::conflict(text));
             }
-            Conflict::Running | Conflict::Paused | Conflict::Restarting if force => kill_to_remove(core, container).await?,
+            Conflict::Running | Conflict::Paused | Conflict::Restarting if force => {
+                kill_to_remove(core, container).await?
+            }
             Conflict::Running | Conflict::Paused | Conflict::Restarting => {
                 let why = match state.status() {
                     Status::Paused => "container is paused and must be unpaused first".to_owned(),
                     Status::Restarting => {
-                        "container is restarting: stop the container before removing or force remove".to_owned()
+                        "container is restarting: stop the container before removing or force remove"
+                            .to_owned()
                     }
-                    _ => "container is running: stop the container before removing or force remove".to_owned(),
+                    _ => {
+                        "container is running: stop the container before removing or force remove".to_owned()
+                    }
                 };
-                return Err(Error::conflict(format!("cannot remove container {:?}: {why}", record.name)));
+                return Err(Error::conflict(format!(
+                    "cannot remove container {:?}: {why}",
+                    record.name
+                )));
             }
             other => return Err(refused(other, &container.id, &state)),
         }
     }
-    Err(Error::new(Kind::Conflict, format!("container {} keeps changing: try again", record.name)))
+    Err(Error::new(
+        Kind::Conflict,
+        format!("container {} keeps changing: try again", record.name),
+    ))
 }
 
 /// The record is gone: name, those who wait, the event, then the disk.
@@ -85,7 +105,11 @@ fn finish(core: &Arc<Core>, container: &Arc<Container>, volumes: bool) {
     core.publish(&container.cell(), "destroy", &[]);
     // Always legal from where it stands.
     let _ = core.apply(container, Event::Removed);
-    let anonymous = if volumes { record.anonymous.clone() } else { Vec::new() };
+    let anonymous = if volumes {
+        record.anonymous.clone()
+    } else {
+        Vec::new()
+    };
     let (core, container) = (Arc::clone(core), Arc::clone(container));
     tokio::spawn(async move {
         if let Err(error) = reap(&core, &container, anonymous).await {

@@ -220,7 +220,13 @@ impl State {
         match self.phase {
             Phase::Created => Status::Created,
             Phase::Starting if self.restart_count > 0 && !self.ending => Status::Restarting,
-            Phase::Starting => if self.finished_at.is_some() { Status::Exited } else { Status::Created },
+            Phase::Starting => {
+                if self.finished_at.is_some() {
+                    Status::Exited
+                } else {
+                    Status::Created
+                }
+            }
             Phase::Running => Status::Running,
             Phase::Paused => Status::Paused,
             Phase::Restarting => Status::Restarting,
@@ -249,7 +255,10 @@ impl State {
     }
 
     fn next_backoff(&self, ended: SystemTime) -> Duration {
-        let ran = self.started_at.and_then(|s| ended.duration_since(s).ok()).unwrap_or_default();
+        let ran = self
+            .started_at
+            .and_then(|s| ended.duration_since(s).ok())
+            .unwrap_or_default();
         match self.backoff {
             Duration::ZERO => BACKOFF_FIRST,
             _ if ran >= BACKOFF_RESET => BACKOFF_FIRST,
@@ -270,9 +279,13 @@ pub fn step(state: State, event: Event) -> Result<(State, Vec<Effect>), Conflict
         Event::StartFailed { code, message } => start_failed(state, code, message),
         Event::Exited { code, at, oom, error } => exited(state, code, at, (oom, error)),
         Event::Oom => match state.phase {
-            Phase::Running | Phase::Paused | Phase::Starting => {
-                Ok((State { oom_killed: true, ..state }, vec![Effect::PublishOom]))
-            }
+            Phase::Running | Phase::Paused | Phase::Starting => Ok((
+                State {
+                    oom_killed: true,
+                    ..state
+                },
+                vec![Effect::PublishOom],
+            )),
             _ => Err(Conflict::Stale),
         },
         // What runs or is being made holds what it has: nothing of it was asked to be freed.
@@ -280,7 +293,13 @@ pub fn step(state: State, event: Event) -> Result<(State, Vec<Effect>), Conflict
         Event::Released => Ok((State { held: false, ..state }, Vec::new())),
         Event::Stop => stop(state, false),
         Event::StopToRestart => stop(state, true),
-        Event::RestartDone => Ok((State { restarting_by_hand: false, ..state }, Vec::new())),
+        Event::RestartDone => Ok((
+            State {
+                restarting_by_hand: false,
+                ..state
+            },
+            Vec::new(),
+        )),
         Event::Kill { ends } => kill(state, ends),
         Event::Paused | Event::Unpaused => freeze(state, event == Event::Paused),
         Event::Remove | Event::Removed | Event::RemoveFailed => remove(state, &event),
@@ -324,9 +343,7 @@ fn launching(state: State) -> State {
 fn backoff_over(state: State) -> Result<(State, Vec<Effect>), Conflict> {
     match state.phase {
         Phase::Restarting if state.held => Err(Conflict::Held),
-        Phase::Restarting => {
-            Ok((launching(state), vec![Effect::Launch]))
-        }
+        Phase::Restarting => Ok((launching(state), vec![Effect::Launch])),
         _ => Err(Conflict::Stale),
     }
 }
@@ -335,17 +352,36 @@ fn started(state: State, pid: i32, at: SystemTime) -> Result<(State, Vec<Effect>
     if state.phase != Phase::Starting {
         return Err(Conflict::Stale);
     }
-    let next = State { phase: Phase::Running, pid, exit_code: 0, started_at: Some(at), ..state };
-    Ok((next, vec![Effect::PublishStart, Effect::StartHealth, Effect::Save]))
+    let next = State {
+        phase: Phase::Running,
+        pid,
+        exit_code: 0,
+        started_at: Some(at),
+        ..state
+    };
+    Ok((
+        next,
+        vec![Effect::PublishStart, Effect::StartHealth, Effect::Save],
+    ))
 }
 
 fn start_failed(state: State, code: i32, message: String) -> Result<(State, Vec<Effect>), Conflict> {
     if state.phase != Phase::Starting {
         return Err(Conflict::Stale);
     }
-    let phase = if state.started_at.is_some() { Phase::Exited } else { Phase::Created };
+    let phase = if state.started_at.is_some() {
+        Phase::Exited
+    } else {
+        Phase::Created
+    };
     let auto_remove = state.auto_remove && !state.restarting_by_hand;
-    let next = State { phase, pid: 0, exit_code: code, error: message, ..state };
+    let next = State {
+        phase,
+        pid: 0,
+        exit_code: code,
+        error: message,
+        ..state
+    };
     let mut effects = vec![Effect::Release, Effect::Save];
     if auto_remove {
         effects.push(Effect::AutoRemove);
@@ -353,18 +389,32 @@ fn start_failed(state: State, code: i32, message: String) -> Result<(State, Vec<
     Ok((next, effects))
 }
 
-fn exited(state: State, code: i32, at: SystemTime, (oom, error): (bool, String)) -> Result<(State, Vec<Effect>), Conflict> {
+fn exited(
+    state: State,
+    code: i32,
+    at: SystemTime,
+    (oom, error): (bool, String),
+) -> Result<(State, Vec<Effect>), Conflict> {
     if !matches!(state.phase, Phase::Running | Phase::Paused | Phase::Starting) {
         return Err(Conflict::Stale);
     }
     let restart = state.wants_restart(code);
-    let backoff = if restart { state.next_backoff(at) } else { Duration::ZERO };
+    let backoff = if restart {
+        state.next_backoff(at)
+    } else {
+        Duration::ZERO
+    };
     let auto_remove = state.auto_remove && !restart && !state.restarting_by_hand;
     let mut effects = Vec::new();
     if oom && !state.oom_killed {
         effects.push(Effect::PublishOom);
     }
-    effects.extend([Effect::StopHealth, Effect::PublishDie, Effect::Release, Effect::Save]);
+    effects.extend([
+        Effect::StopHealth,
+        Effect::PublishDie,
+        Effect::Release,
+        Effect::Save,
+    ]);
     if restart {
         effects.push(Effect::Backoff(backoff));
     }
@@ -386,19 +436,42 @@ fn exited(state: State, code: i32, at: SystemTime, (oom, error): (bool, String))
 }
 
 fn stop(state: State, to_restart: bool) -> Result<(State, Vec<Effect>), Conflict> {
-    let mut asked = State { restarting_by_hand: to_restart, ..state };
+    let mut asked = State {
+        restarting_by_hand: to_restart,
+        ..state
+    };
     if !to_restart {
         asked.manually_stopped = true;
     }
     match asked.phase {
         Phase::Running | Phase::Paused => {
-            let thaw = if asked.phase == Phase::Paused { vec![Effect::Signal, Effect::Thaw] } else { vec![Effect::Signal] };
-            Ok((State { ending: true, ..asked }, thaw))
+            let thaw = if asked.phase == Phase::Paused {
+                vec![Effect::Signal, Effect::Thaw]
+            } else {
+                vec![Effect::Signal]
+            };
+            Ok((
+                State {
+                    ending: true,
+                    ..asked
+                },
+                thaw,
+            ))
         }
         Phase::Restarting => {
-            let next = State { phase: Phase::Exited, ..asked };
-            let told = if to_restart { Vec::new() } else { vec![Effect::PublishStop] };
-            Ok((next, [vec![Effect::CancelBackoff], told, vec![Effect::Save]].concat()))
+            let next = State {
+                phase: Phase::Exited,
+                ..asked
+            };
+            let told = if to_restart {
+                Vec::new()
+            } else {
+                vec![Effect::PublishStop]
+            };
+            Ok((
+                next,
+                [vec![Effect::CancelBackoff], told, vec![Effect::Save]].concat(),
+            ))
         }
         Phase::Starting => Err(Conflict::Starting),
         Phase::Created | Phase::Exited | Phase::Dead => Err(Conflict::Unchanged),
@@ -410,14 +483,35 @@ fn kill(state: State, ends: bool) -> Result<(State, Vec<Effect>), Conflict> {
     match state.phase {
         Phase::Running | Phase::Paused => {
             let thaw = ends && state.phase == Phase::Paused;
-            let next = State { ending: state.ending || ends, manually_stopped: true, ..state };
-            Ok((next, if thaw { vec![Effect::Signal, Effect::Thaw] } else { vec![Effect::Signal] }))
+            let next = State {
+                ending: state.ending || ends,
+                manually_stopped: true,
+                ..state
+            };
+            Ok((
+                next,
+                if thaw {
+                    vec![Effect::Signal, Effect::Thaw]
+                } else {
+                    vec![Effect::Signal]
+                },
+            ))
         }
         Phase::Restarting if ends => {
-            let next = State { phase: Phase::Exited, manually_stopped: true, ..state };
+            let next = State {
+                phase: Phase::Exited,
+                manually_stopped: true,
+                ..state
+            };
             Ok((next, vec![Effect::CancelBackoff, Effect::Save]))
         }
-        Phase::Restarting => Ok((State { manually_stopped: true, ..state }, Vec::new())),
+        Phase::Restarting => Ok((
+            State {
+                manually_stopped: true,
+                ..state
+            },
+            Vec::new(),
+        )),
         Phase::Starting => Err(Conflict::Starting),
         _ => Err(Conflict::NotRunning),
     }
@@ -425,8 +519,20 @@ fn kill(state: State, ends: bool) -> Result<(State, Vec<Effect>), Conflict> {
 
 fn freeze(state: State, frozen: bool) -> Result<(State, Vec<Effect>), Conflict> {
     match (state.phase, frozen) {
-        (Phase::Running, true) => Ok((State { phase: Phase::Paused, ..state }, vec![Effect::Save])),
-        (Phase::Paused, false) => Ok((State { phase: Phase::Running, ..state }, vec![Effect::Save])),
+        (Phase::Running, true) => Ok((
+            State {
+                phase: Phase::Paused,
+                ..state
+            },
+            vec![Effect::Save],
+        )),
+        (Phase::Paused, false) => Ok((
+            State {
+                phase: Phase::Running,
+                ..state
+            },
+            vec![Effect::Save],
+        )),
         (Phase::Paused, true) => Err(Conflict::Paused),
         (Phase::Running, false) => Err(Conflict::NotPaused),
         (Phase::Restarting, true) => Err(Conflict::Restarting),
@@ -438,10 +544,28 @@ fn freeze(state: State, frozen: bool) -> Result<(State, Vec<Effect>), Conflict> 
 
 fn remove(state: State, event: &Event) -> Result<(State, Vec<Effect>), Conflict> {
     match (state.phase, event) {
-        (Phase::Removing, Event::Removed) => Ok((State { phase: Phase::Removed, ..state }, Vec::new())),
-        (Phase::Removing, Event::RemoveFailed) => Ok((State { phase: Phase::Dead, ..state }, vec![Effect::Save])),
+        (Phase::Removing, Event::Removed) => Ok((
+            State {
+                phase: Phase::Removed,
+                ..state
+            },
+            Vec::new(),
+        )),
+        (Phase::Removing, Event::RemoveFailed) => Ok((
+            State {
+                phase: Phase::Dead,
+                ..state
+            },
+            vec![Effect::Save],
+        )),
         (_, Event::Removed | Event::RemoveFailed) => Err(Conflict::Stale),
-        (Phase::Created | Phase::Exited | Phase::Dead, _) => Ok((State { phase: Phase::Removing, ..state }, Vec::new())),
+        (Phase::Created | Phase::Exited | Phase::Dead, _) => Ok((
+            State {
+                phase: Phase::Removing,
+                ..state
+            },
+            Vec::new(),
+        )),
         (Phase::Running, _) => Err(Conflict::Running),
         (Phase::Paused, _) => Err(Conflict::Paused),
         (Phase::Restarting, _) => Err(Conflict::Restarting),
@@ -462,8 +586,21 @@ fn set_policy(state: State, policy: RestartPolicy) -> Result<(State, Vec<Effect>
 
 fn adopt(state: State, pid: i32, at: SystemTime, paused: bool) -> (State, Vec<Effect>) {
     let phase = if paused { Phase::Paused } else { Phase::Running };
-    let next = State { phase, pid, started_at: Some(at), held: true, ..state };
-    (next, if paused { Vec::new() } else { vec![Effect::StartHealth] })
+    let next = State {
+        phase,
+        pid,
+        started_at: Some(at),
+        held: true,
+        ..state
+    };
+    (
+        next,
+        if paused {
+            Vec::new()
+        } else {
+            vec![Effect::StartHealth]
+        },
+    )
 }
 
 #[cfg(test)]
@@ -476,11 +613,23 @@ mod tests {
     }
 
     fn exit(code: i32, seconds: u64) -> Event {
-        Event::Exited { code, at: at(seconds), oom: false, error: String::new() }
+        Event::Exited {
+            code,
+            at: at(seconds),
+            oom: false,
+            error: String::new(),
+        }
     }
 
     fn run(policy: RestartPolicy) -> State {
-        let (state, effects) = step(State { policy, ..State::default() }, Event::Start).unwrap();
+        let (state, effects) = step(
+            State {
+                policy,
+                ..State::default()
+            },
+            Event::Start,
+        )
+        .unwrap();
         assert_eq!(effects, [Effect::Launch]);
         step(state, Event::Started { pid: 7, at: at(100) }).unwrap().0
     }
@@ -488,8 +637,19 @@ mod tests {
     #[test]
     fn an_end_is_told_before_anything_is_freed() {
         let (state, effects) = step(run(RestartPolicy::No), exit(3, 101)).unwrap();
-        assert_eq!((state.phase, state.exit_code, state.held), (Phase::Exited, 3, true));
-        assert_eq!(effects, [Effect::StopHealth, Effect::PublishDie, Effect::Release, Effect::Save]);
+        assert_eq!(
+            (state.phase, state.exit_code, state.held),
+            (Phase::Exited, 3, true)
+        );
+        assert_eq!(
+            effects,
+            [
+                Effect::StopHealth,
+                Effect::PublishDie,
+                Effect::Release,
+                Effect::Save
+            ]
+        );
         assert_eq!(step(state.clone(), Event::Start), Err(Conflict::Held));
         assert!(step(step(state, Event::Released).unwrap().0, Event::Start).is_ok());
     }
@@ -502,12 +662,23 @@ mod tests {
         for _ in 0..12 {
             now += 1;
             let (ended, effects) = step(state, exit(0, now)).unwrap();
-            delays.extend(effects.iter().filter_map(|e| if let Effect::Backoff(d) = e { Some(d.as_millis()) } else { None }));
+            delays.extend(effects.iter().filter_map(|e| {
+                if let Effect::Backoff(d) = e {
+                    Some(d.as_millis())
+                } else {
+                    None
+                }
+            }));
             let (freed, _) = step(ended, Event::Released).unwrap();
             let (again, _) = step(freed, Event::BackoffOver).unwrap();
             state = step(again, Event::Started { pid: 8, at: at(now) }).unwrap().0;
         }
-        assert_eq!(delays, [100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000]);
+        assert_eq!(
+            delays,
+            [
+                100, 200, 400, 800, 1600, 3200, 6400, 12800, 25600, 51200, 60000, 60000
+            ]
+        );
         assert_eq!(state.restart_count, 12);
         let (_, effects) = step(state, exit(0, now + 10)).unwrap();
         assert!(effects.contains(&Effect::Backoff(BACKOFF_FIRST)));
@@ -537,7 +708,10 @@ mod tests {
     fn a_stop_during_the_backoff_tells_of_stop_alone() {
         let waiting = step(run(RestartPolicy::Always), exit(1, 101)).unwrap().0;
         let (state, effects) = step(waiting, Event::Stop).unwrap();
-        assert_eq!(effects, [Effect::CancelBackoff, Effect::PublishStop, Effect::Save]);
+        assert_eq!(
+            effects,
+            [Effect::CancelBackoff, Effect::PublishStop, Effect::Save]
+        );
         assert_eq!((state.phase, state.manually_stopped), (Phase::Exited, true));
         assert_eq!(step(state, Event::BackoffOver), Err(Conflict::Stale));
     }
@@ -557,7 +731,10 @@ mod tests {
             Just(Event::Start),
             Just(Event::BackoffOver),
             (1..9i32, 100..200u64).prop_map(|(pid, s)| Event::Started { pid, at: at(s) }),
-            Just(Event::StartFailed { code: 127, message: "no".into() }),
+            Just(Event::StartFailed {
+                code: 127,
+                message: "no".into()
+            }),
             (0..3i32, 100..300u64).prop_map(|(code, s)| exit(code, s)),
             Just(Event::Oom),
             Just(Event::Released),

@@ -16,9 +16,9 @@ const STOP_TIMEOUT: i64 = 10;
 
 /// Names of signal(7), without `SIG`.
 const SIGNALS: [&str; 31] = [
-    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE", "ALRM", "TERM",
-    "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ", "VTALRM", "PROF", "WINCH", "IO",
-    "PWR", "SYS",
+    "HUP", "INT", "QUIT", "ILL", "TRAP", "ABRT", "BUS", "FPE", "KILL", "USR1", "SEGV", "USR2", "PIPE",
+    "ALRM", "TERM", "STKFLT", "CHLD", "CONT", "STOP", "TSTP", "TTIN", "TTOU", "URG", "XCPU", "XFSZ",
+    "VTALRM", "PROF", "WINCH", "IO", "PWR", "SYS",
 ];
 /// First and last real-time signal as the C library numbers them.
 const REALTIME: (i32, i32) = (34, 64);
@@ -30,7 +30,11 @@ const REALTIME: (i32, i32) = (34, 64);
 pub(crate) fn parse_signal(text: &str) -> Result<i32> {
     let invalid = || Error::invalid(format!("invalid signal: {text}"));
     if let Ok(number) = text.parse::<i32>() {
-        return if (1..=REALTIME.1).contains(&number) { Ok(number) } else { Err(invalid()) };
+        return if (1..=REALTIME.1).contains(&number) {
+            Ok(number)
+        } else {
+            Err(invalid())
+        };
     }
     let upper = text.to_ascii_uppercase();
     let name = upper.strip_prefix("SIG").unwrap_or(&upper);
@@ -43,13 +47,21 @@ pub(crate) fn parse_signal(text: &str) -> Result<i32> {
     if let Some(index) = SIGNALS.iter().position(|s| *s == alias) {
         return i32::try_from(index + 1).map_err(|_| invalid());
     }
-    let offset = |rest: &str| if rest.is_empty() { Some(0) } else { rest.parse::<i32>().ok() };
+    let offset = |rest: &str| {
+        if rest.is_empty() {
+            Some(0)
+        } else {
+            rest.parse::<i32>().ok()
+        }
+    };
     let number = match (alias.strip_prefix("RTMIN"), alias.strip_prefix("RTMAX")) {
         (Some(rest), _) => offset(rest).map(|o| REALTIME.0 + o),
         (_, Some(rest)) => offset(rest).map(|o| REALTIME.1 + o),
         _ => None,
     };
-    number.filter(|n| (REALTIME.0..=REALTIME.1).contains(n)).ok_or_else(invalid)
+    number
+        .filter(|n| (REALTIME.0..=REALTIME.1).contains(n))
+        .ok_or_else(invalid)
 }
 
 /// Stops a container and answers when it has ended.
@@ -57,13 +69,21 @@ pub(crate) async fn stop(core: &Arc<Core>, container: &Arc<Container>, options: 
     stop_by(core, container, options, Event::Stop).await
 }
 
-async fn stop_by(core: &Arc<Core>, container: &Arc<Container>, options: &StopOptions, event: Event) -> Result<()> {
+async fn stop_by(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    options: &StopOptions,
+    event: Event,
+) -> Result<()> {
     let record = container.record();
     let number = match &options.signal {
         Some(signal) => parse_signal(signal)?,
         None => stop_signal(&record.spec.stop_signal)?,
     };
-    let timeout = options.timeout.or(record.spec.stop_timeout).unwrap_or(STOP_TIMEOUT);
+    let timeout = options
+        .timeout
+        .or(record.spec.stop_timeout)
+        .unwrap_or(STOP_TIMEOUT);
     let exits = container.watch().borrow().exits;
     let effects = loop {
         match core.apply(container, event.clone()) {
@@ -81,7 +101,12 @@ async fn stop_by(core: &Arc<Core>, container: &Arc<Container>, options: &StopOpt
         Err(_) => wait_end(container, exits, None).await,
     };
     if !ended {
-        tracing::info!(container = container.id, signal = number, timeout, "it did not end in time and is killed");
+        tracing::info!(
+            container = container.id,
+            signal = number,
+            timeout,
+            "it did not end in time and is killed"
+        );
         kill_hard(core, container, exits).await?;
     }
     core.publish(&container.cell(), "stop", &[]);
@@ -90,7 +115,11 @@ async fn stop_by(core: &Arc<Core>, container: &Arc<Container>, options: &StopOpt
 
 /// The container's own stop signal.
 pub(crate) fn stop_signal(text: &str) -> Result<i32> {
-    if text.is_empty() { Ok(15) } else { parse_signal(text) }
+    if text.is_empty() {
+        Ok(15)
+    } else {
+        parse_signal(text)
+    }
 }
 
 /// SIGKILL, then, where that is not enough, the whole cgroup.
@@ -107,14 +136,19 @@ async fn kill_hard(core: &Arc<Core>, container: &Arc<Container>, exits: u64) -> 
     if let Some(run) = container.run() {
         let kernel = Arc::clone(&core.kernel);
         blocking::run("kill a cgroup", move || {
-            kernel.cgroup_kill(&run.facts.cgroup).map_err(|e| Error::internal("killing a cgroup", e))
+            kernel
+                .cgroup_kill(&run.facts.cgroup)
+                .map_err(|e| Error::internal("killing a cgroup", e))
         })
         .await?;
     }
     if wait_end(container, exits, Some(Duration::from_secs(2))).await {
         return Ok(());
     }
-    Err(Error::new(Kind::Internal, "tried to kill container, but did not receive an exit event"))
+    Err(Error::new(
+        Kind::Internal,
+        "tried to kill container, but did not receive an exit event",
+    ))
 }
 
 /// Whether it ended (again) within this time.
@@ -134,15 +168,21 @@ async fn send(core: &Arc<Core>, container: &Arc<Container>, number: i32, effects
     }
     let Some(run) = container.run() else { return Ok(()) };
     core.publish(&container.cell(), "kill", &[("signal", &number.to_string())]);
-    let sent = lifecycle::signal(core, &run, number)
-        .map_err(|e| Error::new(Kind::Internal, format!("Cannot kill container {}: {e}", container.id)))?;
+    let sent = lifecycle::signal(core, &run, number).map_err(|e| {
+        Error::new(
+            Kind::Internal,
+            format!("Cannot kill container {}: {e}", container.id),
+        )
+    })?;
     if !sent {
         tracing::debug!(container = container.id, "it ended before the signal came");
     }
     if effects.contains(&Effect::Thaw) {
         let (kernel, cgroup) = (Arc::clone(&core.kernel), run.facts.cgroup.clone());
         blocking::run("thaw a container", move || {
-            kernel.cgroup_freeze(&cgroup, false).map_err(|e| Error::internal("thawing a cgroup", e))
+            kernel
+                .cgroup_freeze(&cgroup, false)
+                .map_err(|e| Error::internal("thawing a cgroup", e))
         })
         .await?;
         // It may have ended meanwhile, and then it is not frozen any more.
@@ -180,7 +220,11 @@ pub(crate) async fn kill_to_remove(core: &Arc<Core>, container: &Arc<Container>)
 }
 
 /// Stops it where it runs, and starts it.
-pub(crate) async fn restart(core: &Arc<Core>, container: &Arc<Container>, options: &StopOptions) -> Result<()> {
+pub(crate) async fn restart(
+    core: &Arc<Core>,
+    container: &Arc<Container>,
+    options: &StopOptions,
+) -> Result<()> {
     let stopped = stop_by(core, container, options, Event::StopToRestart).await;
     let started = match stopped {
         Err(e) if e.kind() != Kind::Unchanged => Err(e),
@@ -190,7 +234,12 @@ pub(crate) async fn restart(core: &Arc<Core>, container: &Arc<Container>, option
     let _ = core.apply(container, Event::RestartDone);
     match started {
         Err(e) if e.kind() == Kind::Unchanged => {}
-        Err(e) => return Err(Error::new(e.kind(), format!("Cannot restart container {}: {e}", container.record().name))),
+        Err(e) => {
+            return Err(Error::new(
+                e.kind(),
+                format!("Cannot restart container {}: {e}", container.record().name),
+            ));
+        }
         Ok(()) => {}
     }
     core.publish(&container.cell(), "restart", &[]);
@@ -203,15 +252,26 @@ pub(crate) async fn freeze(core: &Arc<Core>, container: &Arc<Container>, frozen:
     let state = container.state();
     let event = if frozen { Event::Paused } else { Event::Unpaused };
     super::state::step(state.clone(), event.clone()).map_err(|c| refused(c, id, &state))?;
-    let run = container.run().ok_or_else(|| refused(Conflict::NotRunning, id, &state))?;
+    let run = container
+        .run()
+        .ok_or_else(|| refused(Conflict::NotRunning, id, &state))?;
     let kernel = Arc::clone(&core.kernel);
     let verb = if frozen { "pause" } else { "unpause" };
     blocking::run("freeze or thaw a container", move || {
-        kernel.cgroup_freeze(&run.facts.cgroup, frozen).map_err(|e| Error::internal(format!("cannot {verb} container"), e))
+        kernel
+            .cgroup_freeze(&run.facts.cgroup, frozen)
+            .map_err(|e| Error::internal(format!("cannot {verb} container"), e))
     })
     .await
-    .map_err(|e| Error::new(Kind::Internal, e.to_string().replacen("container:", &format!("container {id}:"), 1)))?;
-    core.apply(container, event).map_err(|c| refused(c, id, &container.state()))?;
+    .map_err(|e| {
+        Error::new(
+            Kind::Internal,
+            e.to_string()
+                .replacen("container:", &format!("container {id}:"), 1),
+        )
+    })?;
+    core.apply(container, event)
+        .map_err(|c| refused(c, id, &container.state()))?;
     core.publish(&container.cell(), verb, &[]);
     Ok(())
 }
@@ -223,13 +283,26 @@ mod tests {
     #[test]
     fn signals_have_many_spellings() {
         for (text, number) in [
-            ("TERM", 15), ("sigterm", 15), ("9", 9), ("SIGIOT", 6), ("USR2", 12), ("SYS", 31), ("WINCH", 28),
-            ("RTMIN", 34), ("SIGRTMIN+3", 37), ("RTMAX-1", 63), ("64", 64), ("poll", 29),
+            ("TERM", 15),
+            ("sigterm", 15),
+            ("9", 9),
+            ("SIGIOT", 6),
+            ("USR2", 12),
+            ("SYS", 31),
+            ("WINCH", 28),
+            ("RTMIN", 34),
+            ("SIGRTMIN+3", 37),
+            ("RTMAX-1", 63),
+            ("64", 64),
+            ("poll", 29),
         ] {
             assert_eq!(parse_signal(text).unwrap(), number, "{text}");
         }
         for bad in ["", "0", "65", "-1", "TERMINATE", "RTMIN+31", "RTMAX+1"] {
-            assert_eq!(parse_signal(bad).unwrap_err().to_string(), format!("invalid signal: {bad}"));
+            assert_eq!(
+                parse_signal(bad).unwrap_err().to_string(),
+                format!("invalid signal: {bad}")
+            );
         }
     }
 }

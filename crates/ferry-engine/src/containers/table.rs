@@ -113,7 +113,11 @@ impl Container {
         };
         let (progress, _) = watch::channel(progress);
         let id = cell.record.id.clone();
-        Arc::new(Self { id, cell: Mutex::new(cell), progress })
+        Arc::new(Self {
+            id,
+            cell: Mutex::new(cell),
+            progress,
+        })
     }
 
     /// The lock; never held across an await.
@@ -159,7 +163,10 @@ impl Container {
 impl Progress {
     /// Whether a process of it is there or about to be.
     pub(crate) fn running(&self) -> bool {
-        matches!(self.phase, Phase::Running | Phase::Paused | Phase::Starting | Phase::Restarting)
+        matches!(
+            self.phase,
+            Phase::Running | Phase::Paused | Phase::Starting | Phase::Restarting
+        )
     }
 }
 
@@ -182,7 +189,9 @@ impl Table {
     /// The id that has it.
     pub(crate) fn reserve(&self, name: &str, id: &str) -> std::result::Result<(), String> {
         match self.write().by_name.entry(name.to_owned()) {
-            std::collections::btree_map::Entry::Occupied(taken) if taken.get() != id => Err(taken.get().clone()),
+            std::collections::btree_map::Entry::Occupied(taken) if taken.get() != id => {
+                Err(taken.get().clone())
+            }
             entry => {
                 entry.or_insert_with(|| id.to_owned());
                 Ok(())
@@ -236,12 +245,16 @@ impl Table {
         if let Some(found) = index.by_name.get(name).and_then(|id| index.by_id.get(id)) {
             return Ok(Arc::clone(found));
         }
-        let mut beginning = index.by_id.range(key.to_owned()..).take_while(|(id, _)| id.starts_with(key));
+        let mut beginning = index
+            .by_id
+            .range(key.to_owned()..)
+            .take_while(|(id, _)| id.starts_with(key));
         match (beginning.next(), beginning.next()) {
             (Some((_, found)), None) => Ok(Arc::clone(found)),
-            (Some(_), Some(_)) => {
-                Err(Error::new(Kind::Invalid, format!("multiple IDs found with provided prefix: {key}")))
-            }
+            (Some(_), Some(_)) => Err(Error::new(
+                Kind::Invalid,
+                format!("multiple IDs found with provided prefix: {key}"),
+            )),
             _ => Err(Error::not_found(format!("No such container: {key}"))),
         }
     }

@@ -1,7 +1,9 @@
 //! What Docker refuses at `create` and warns of, in its words; and what Ferry refuses by name.
 
 use super::log_options;
-use super::spec::{ContainerSpec, MountKind, MountSpec, NamespaceMode, NetworkMode, Resources, RestartPolicy};
+use super::spec::{
+    ContainerSpec, MountKind, MountSpec, NamespaceMode, NetworkMode, Resources, RestartPolicy,
+};
 use super::stop::parse_signal;
 use super::to_oci::{devices, security};
 use crate::kernel::HostInfo;
@@ -26,19 +28,34 @@ pub(crate) fn request(spec: &ContainerSpec) -> Result<()> {
     let joins_network = matches!(spec.network.mode, NetworkMode::Container(_));
     let network = &spec.network;
     let conflicts = [
-        (joins_network && !spec.hostname.is_empty(), "hostname and the network mode"),
+        (
+            joins_network && !spec.hostname.is_empty(),
+            "hostname and the network mode",
+        ),
         (
             joins_network && !spec.links.is_empty(),
             "container type network can't be used with links. This would result in undefined behavior",
         ),
-        (joins_network && !network.dns.is_empty(), "dns and the network mode"),
-        (joins_network && !network.extra_hosts.is_empty(), "custom host-to-IP mapping and the network mode"),
+        (
+            joins_network && !network.dns.is_empty(),
+            "dns and the network mode",
+        ),
+        (
+            joins_network && !network.extra_hosts.is_empty(),
+            "custom host-to-IP mapping and the network mode",
+        ),
         (
             joins_network && (!network.ports.is_empty() || network.publish_all),
             "port publishing and the container type network mode",
         ),
-        (joins_network && !spec.exposed_ports.is_empty(), "port exposing and the container type network mode"),
-        (spec.isolation.uts == NamespaceMode::Host && !spec.hostname.is_empty(), "hostname and the UTS mode"),
+        (
+            joins_network && !spec.exposed_ports.is_empty(),
+            "port exposing and the container type network mode",
+        ),
+        (
+            spec.isolation.uts == NamespaceMode::Host && !spec.hostname.is_empty(),
+            "hostname and the UTS mode",
+        ),
         (
             network.mode == NetworkMode::Host && !spec.links.is_empty(),
             "host type networking can't be used with links. This would result in undefined behavior",
@@ -57,16 +74,23 @@ pub(crate) fn merged(spec: &mut ContainerSpec, config: &Config, host: &HostInfo)
         refuse("can't create 'AutoRemove' container with restart policy")?;
     }
     spec.mounts.iter().try_for_each(mount)?;
-    let parse = |h: &String| ferry_net::files::parse_extra_host(h, &[std::net::Ipv4Addr::LOCALHOST.into()]).map(drop);
+    let parse =
+        |h: &String| ferry_net::files::parse_extra_host(h, &[std::net::Ipv4Addr::LOCALHOST.into()]).map(drop);
     spec.network.extra_hosts.iter().try_for_each(parse)?;
     let isolation = &spec.isolation;
     security::capabilities(&isolation.cap_add, &isolation.cap_drop, false, host)?;
     security::Options::parse(&isolation.security_opt)?.check(host)?;
     if isolation.oom_score_adj.abs() > 1000 {
-        refuse(format!("Invalid value {}, range for oom score adj is [-1000, 1000]", isolation.oom_score_adj))?;
+        refuse(format!(
+            "Invalid value {}, range for oom score adj is [-1000, 1000]",
+            isolation.oom_score_adj
+        ))?;
     }
     if spec.hostname.len() > MAX_HOSTNAME {
-        refuse(format!("hostname {:?} is too long (maximum {MAX_HOSTNAME} bytes)", spec.hostname))?;
+        refuse(format!(
+            "hostname {:?} is too long (maximum {MAX_HOSTNAME} bytes)",
+            spec.hostname
+        ))?;
     }
     if spec.shm_size < 0 {
         refuse("SHM size can not be less than 0")?;
@@ -88,7 +112,9 @@ fn process(spec: &ContainerSpec) -> Result<()> {
     let process = &spec.process;
     if !process.working_dir.is_empty() && !process.working_dir.starts_with('/') {
         let dir = &process.working_dir;
-        refuse(format!("the working directory '{dir}' is invalid, it needs to be an absolute path"))?;
+        refuse(format!(
+            "the working directory '{dir}' is invalid, it needs to be an absolute path"
+        ))?;
     }
     if !spec.stop_signal.is_empty() {
         parse_signal(&spec.stop_signal)?;
@@ -136,17 +162,23 @@ fn mount(mount: &MountSpec) -> Result<()> {
         return wrong("invalid specification: destination can't be '/'".into());
     }
     if !mount.target.starts_with('/') {
-        return wrong(format!("invalid mount path: '{}' mount path must be absolute", mount.target));
+        return wrong(format!(
+            "invalid mount path: '{}' mount path must be absolute",
+            mount.target
+        ));
     }
     if mount.read_only_non_recursive && mount.read_only_force_recursive {
         return wrong("mount options conflict: ReadOnlyNonRecursive && ReadOnlyForceRecursive".into());
     }
     match mount.kind {
         MountKind::Bind if mount.source.is_empty() => wrong("field Source must not be empty".into()),
-        MountKind::Bind if !mount.source.starts_with('/') => {
-            wrong(format!("invalid mount path: '{}' mount path must be absolute", mount.source))
-        }
-        MountKind::Bind if !mount.propagation.is_empty() && !PROPAGATION.contains(&mount.propagation.as_str()) => {
+        MountKind::Bind if !mount.source.starts_with('/') => wrong(format!(
+            "invalid mount path: '{}' mount path must be absolute",
+            mount.source
+        )),
+        MountKind::Bind
+            if !mount.propagation.is_empty() && !PROPAGATION.contains(&mount.propagation.as_str()) =>
+        {
             wrong(format!("invalid propagation mode: {}", mount.propagation))
         }
         MountKind::Bind if !mount.create_source && !std::path::Path::new(&mount.source).exists() => {
@@ -192,13 +224,17 @@ fn sysctls(spec: &ContainerSpec) -> Result<()> {
             || key.starts_with("kernel.shm");
         let uts = ["kernel.domainname"].contains(&key.as_str());
         if !(network || ipc || uts) {
-            refuse(format!("invalid sysctl {key:?}: it is not in a separate kernel namespace"))?;
+            refuse(format!(
+                "invalid sysctl {key:?}: it is not in a separate kernel namespace"
+            ))?;
         }
         if network && spec.network.mode == NetworkMode::Host {
             refuse(format!("sysctl {key:?} not allowed in host network namespace"))?;
         }
         if ipc && isolation.ipc == NamespaceMode::Host {
-            refuse(format!("sysctl {key:?} is not allowed in the hosts ipc namespace"))?;
+            refuse(format!(
+                "sysctl {key:?} is not allowed in the hosts ipc namespace"
+            ))?;
         }
     }
     Ok(())
@@ -213,7 +249,10 @@ fn namespaces(spec: &ContainerSpec, host: &HostInfo) -> Result<()> {
     if empty(&isolation.pid) || matches!(isolation.pid, NamespaceMode::Shareable | NamespaceMode::None) {
         refuse(format!("invalid PID mode: {:?}", isolation.pid))?;
     }
-    if !matches!(isolation.uts, NamespaceMode::Default | NamespaceMode::Private | NamespaceMode::Host) {
+    if !matches!(
+        isolation.uts,
+        NamespaceMode::Default | NamespaceMode::Private | NamespaceMode::Host
+    ) {
         refuse(format!("invalid UTS mode: {:?}", isolation.uts))?;
     }
     if !matches!(isolation.cgroup, NamespaceMode::Private | NamespaceMode::Host) {
@@ -234,30 +273,52 @@ fn namespaces(spec: &ContainerSpec, host: &HostInfo) -> Result<()> {
 /// What is not there yet.
 fn refused_by_name(spec: &ContainerSpec, config: &Config) -> Result<()> {
     if let Some(option) = spec.storage_opt.keys().next() {
-        return Err(Error::unsupported(format!("--storage-opt {option} is not supported by the overlay snapshotter")));
+        return Err(Error::unsupported(format!(
+            "--storage-opt {option} is not supported by the overlay snapshotter"
+        )));
     }
-    if !["", "ferry", "runc", "io.containerd.runc.v2", &config.default_runtime].contains(&spec.runtime.as_str()) {
+    if ![
+        "",
+        "ferry",
+        "runc",
+        "io.containerd.runc.v2",
+        &config.default_runtime,
+    ]
+    .contains(&spec.runtime.as_str())
+    {
         refuse(format!("unknown or invalid runtime name: {}", spec.runtime))?;
     }
     if !["", "local"].contains(&spec.volume_driver.as_str()) {
         let driver = &spec.volume_driver;
-        return Err(Error::not_found(format!("error looking up volume plugin {driver}: plugin {driver:?} not found")));
+        return Err(Error::not_found(format!(
+            "error looking up volume plugin {driver}: plugin {driver:?} not found"
+        )));
     }
     if let Some(link) = spec.links.first() {
-        return Err(Error::unsupported(format!("--link {link} is not supported: use a user-defined network")));
+        return Err(Error::unsupported(format!(
+            "--link {link} is not supported: use a user-defined network"
+        )));
     }
     for (network, endpoint) in &spec.network.endpoints {
         if let Some(link) = endpoint.links.first() {
-            return Err(Error::unsupported(format!("link {link} on network {network} is not supported")));
+            return Err(Error::unsupported(format!(
+                "link {link} on network {network} is not supported"
+            )));
         }
         if let Some(ip) = endpoint.link_local.first() {
-            return Err(Error::unsupported(format!("link-local address {ip} on network {network} is not supported")));
+            return Err(Error::unsupported(format!(
+                "link-local address {ip} on network {network} is not supported"
+            )));
         }
         if let Some(option) = endpoint.driver_opts.keys().next() {
-            return Err(Error::unsupported(format!("driver option {option} of an endpoint on network {network} is not supported")));
+            return Err(Error::unsupported(format!(
+                "driver option {option} of an endpoint on network {network} is not supported"
+            )));
         }
         if endpoint.gw_priority != 0 {
-            return Err(Error::unsupported(format!("gateway priority on network {network} is not supported")));
+            return Err(Error::unsupported(format!(
+                "gateway priority on network {network} is not supported"
+            )));
         }
     }
     let labelled = |m: &MountSpec| m.mode.split(',').any(|o| o == "z" || o == "Z");
@@ -271,7 +332,8 @@ fn refused_by_name(spec: &ContainerSpec, config: &Config) -> Result<()> {
 pub(crate) fn resources(asked: &mut Resources, host: &HostInfo, update: bool) -> Result<Vec<String>> {
     let mut warnings = Vec::new();
     memory(asked, update)?;
-    let has = |controller: &str| host.controllers.is_empty() || host.controllers.iter().any(|c| c == controller);
+    let has =
+        |controller: &str| host.controllers.is_empty() || host.controllers.iter().any(|c| c == controller);
     if host.cgroup_version == 2 {
         if asked.memory_swappiness.take().is_some_and(|s| s >= 0) {
             let text = "Your kernel does not support memory swappiness capabilities or the cgroup is not mounted. Memory swappiness discarded.";
@@ -309,9 +371,18 @@ fn memory(asked: &mut Resources, update: bool) -> Result<()> {
     if asked.memory_swappiness == Some(-1) {
         asked.memory_swappiness = None;
     }
-    let Resources { memory, memory_swap, memory_reservation, memory_swappiness, .. } = asked;
+    let Resources {
+        memory,
+        memory_swap,
+        memory_reservation,
+        memory_swappiness,
+        ..
+    } = asked;
     let checks = [
-        (*memory != 0 && *memory < MIN_MEMORY, "Minimum memory limit allowed is 6MB"),
+        (
+            *memory != 0 && *memory < MIN_MEMORY,
+            "Minimum memory limit allowed is 6MB",
+        ),
         (
             *memory > 0 && *memory_swap > 0 && memory_swap < memory,
             "Minimum memoryswap limit should be larger than memory limit, see usage",
@@ -320,7 +391,10 @@ fn memory(asked: &mut Resources, update: bool) -> Result<()> {
             *memory == 0 && *memory_swap > 0 && !update,
             "You should always set the Memory limit when using Memoryswap limit, see usage",
         ),
-        (*memory_reservation > 0 && *memory_reservation < MIN_MEMORY, "Minimum memory reservation allowed is 6MB"),
+        (
+            *memory_reservation > 0 && *memory_reservation < MIN_MEMORY,
+            "Minimum memory reservation allowed is 6MB",
+        ),
         (
             *memory > 0 && *memory_reservation > 0 && memory < memory_reservation,
             "Minimum memory limit can not be less than memory reservation limit, see usage",
@@ -330,7 +404,9 @@ fn memory(asked: &mut Resources, update: bool) -> Result<()> {
         refuse(text)?;
     }
     match memory_swappiness {
-        Some(s) if !(0..=100).contains(s) => refuse(format!("Invalid value: {s}, valid memory swappiness range is 0-100")),
+        Some(s) if !(0..=100).contains(s) => refuse(format!(
+            "Invalid value: {s}, valid memory swappiness range is 0-100"
+        )),
         _ => Ok(()),
     }
 }
@@ -340,10 +416,22 @@ fn cpu(asked: &Resources) -> Result<()> {
     let all = i64::try_from(cpus).unwrap_or(1).saturating_mul(1_000_000_000);
     let period = "CPU cfs period can not be less than 1ms (i.e. 1000) or larger than 1s (i.e. 1000000)";
     let checks = [
-        (asked.nano_cpus > 0 && asked.cpu_period > 0, "Conflicting options: Nano CPUs and CPU Period cannot both be set"),
-        (asked.nano_cpus > 0 && asked.cpu_quota > 0, "Conflicting options: Nano CPUs and CPU Quota cannot both be set"),
-        (asked.cpu_period != 0 && !(1000..=1_000_000).contains(&asked.cpu_period), period),
-        (asked.cpu_quota > 0 && asked.cpu_quota < 1000, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+        (
+            asked.nano_cpus > 0 && asked.cpu_period > 0,
+            "Conflicting options: Nano CPUs and CPU Period cannot both be set",
+        ),
+        (
+            asked.nano_cpus > 0 && asked.cpu_quota > 0,
+            "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
+        ),
+        (
+            asked.cpu_period != 0 && !(1000..=1_000_000).contains(&asked.cpu_period),
+            period,
+        ),
+        (
+            asked.cpu_quota > 0 && asked.cpu_quota < 1000,
+            "CPU cfs quota can not be less than 1ms (i.e. 1000)",
+        ),
         (
             asked.cpu_realtime_period != 0
                 && asked.cpu_realtime_runtime != 0
@@ -355,10 +443,22 @@ fn cpu(asked: &Resources) -> Result<()> {
         refuse(text)?;
     }
     if asked.nano_cpus < 0 || asked.nano_cpus > all {
-        refuse(format!("range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"))?;
+        refuse(format!(
+            "range of CPUs is from 0.01 to {cpus}.00, as there are only {cpus} CPUs available"
+        ))?;
     }
-    available(&asked.cpuset_cpus, "cpus", "CPUs", "/sys/devices/system/cpu/online")?;
-    available(&asked.cpuset_mems, "mems", "memory nodes", "/sys/devices/system/node/online")
+    available(
+        &asked.cpuset_cpus,
+        "cpus",
+        "CPUs",
+        "/sys/devices/system/cpu/online",
+    )?;
+    available(
+        &asked.cpuset_mems,
+        "mems",
+        "memory nodes",
+        "/sys/devices/system/node/online",
+    )
 }
 
 /// A cpuset list within what the host has.
@@ -369,12 +469,17 @@ fn available(list: &str, short: &str, long: &str, path: &str) -> Result<()> {
     let Some(wanted) = parse_list(list) else {
         return refuse(format!("Invalid value {list} for cpuset {short}: invalid format"));
     };
-    let Ok(host) = std::fs::read_to_string(path) else { return Ok(()) };
+    let Ok(host) = std::fs::read_to_string(path) else {
+        return Ok(());
+    };
     let have = parse_list(host.trim()).unwrap_or_default();
     if wanted.iter().all(|n| have.contains(n)) {
         return Ok(());
     }
-    refuse(format!("Requested {long} are not available - requested {list}, available: {}", host.trim()))
+    refuse(format!(
+        "Requested {long} are not available - requested {list}, available: {}",
+        host.trim()
+    ))
 }
 
 /// `0-2,4`.
@@ -382,7 +487,10 @@ fn parse_list(list: &str) -> Option<Vec<u32>> {
     let mut all = Vec::new();
     for part in list.split(',') {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let (first, last) = (first.trim().parse::<u32>().ok()?, last.trim().parse::<u32>().ok()?);
+        let (first, last) = (
+            first.trim().parse::<u32>().ok()?,
+            last.trim().parse::<u32>().ok()?,
+        );
         if first > last || last > 8191 {
             return None;
         }
@@ -396,7 +504,10 @@ mod tests {
     use super::*;
 
     fn host(version: u8) -> HostInfo {
-        HostInfo { cgroup_version: version, ..HostInfo::default() }
+        HostInfo {
+            cgroup_version: version,
+            ..HostInfo::default()
+        }
     }
 
     #[test]
@@ -408,12 +519,27 @@ mod tests {
                 |r| (r.memory, r.memory_swap) = (64 << 20, 32 << 20),
                 "Minimum memoryswap limit should be larger than memory limit, see usage",
             ),
-            (|r| r.memory_swap = 1, "You should always set the Memory limit when using Memoryswap limit, see usage"),
-            (|r| r.memory_swappiness = Some(101), "Invalid value: 101, valid memory swappiness range is 0-100"),
-            (|r| (r.nano_cpus, r.cpu_quota) = (1, 1), "Conflicting options: Nano CPUs and CPU Quota cannot both be set"),
-            (|r| r.cpu_quota = 10, "CPU cfs quota can not be less than 1ms (i.e. 1000)"),
+            (
+                |r| r.memory_swap = 1,
+                "You should always set the Memory limit when using Memoryswap limit, see usage",
+            ),
+            (
+                |r| r.memory_swappiness = Some(101),
+                "Invalid value: 101, valid memory swappiness range is 0-100",
+            ),
+            (
+                |r| (r.nano_cpus, r.cpu_quota) = (1, 1),
+                "Conflicting options: Nano CPUs and CPU Quota cannot both be set",
+            ),
+            (
+                |r| r.cpu_quota = 10,
+                "CPU cfs quota can not be less than 1ms (i.e. 1000)",
+            ),
             (|r| r.blkio_weight = 5, "Range of blkio weight is from 10 to 1000"),
-            (|r| r.cpuset_cpus = "x".into(), "Invalid value x for cpuset cpus: invalid format"),
+            (
+                |r| r.cpuset_cpus = "x".into(),
+                "Invalid value x for cpuset cpus: invalid format",
+            ),
             (|r| r.nano_cpus = -1, "range of CPUs is from 0.01 to"),
         ];
         for (change, text) in cases {
@@ -422,14 +548,24 @@ mod tests {
             let error = resources(&mut asked, &host(1), false).unwrap_err().to_string();
             assert!(error.starts_with(text), "{error}");
         }
-        let mut asked = Resources { cpuset_cpus: "5000".into(), ..Resources::default() };
+        let mut asked = Resources {
+            cpuset_cpus: "5000".into(),
+            ..Resources::default()
+        };
         let error = resources(&mut asked, &host(1), false).unwrap_err().to_string();
-        assert!(error.starts_with("Requested CPUs are not available - requested 5000, available:"), "{error}");
+        assert!(
+            error.starts_with("Requested CPUs are not available - requested 5000, available:"),
+            "{error}"
+        );
     }
 
     #[test]
     fn what_cgroup_v2_lacks_is_discarded_with_a_warning() {
-        let mut asked = Resources { memory_swappiness: Some(10), oom_kill_disable: Some(true), ..Resources::default() };
+        let mut asked = Resources {
+            memory_swappiness: Some(10),
+            oom_kill_disable: Some(true),
+            ..Resources::default()
+        };
         assert_eq!(resources(&mut asked, &host(2), false).unwrap().len(), 2);
         assert_eq!((asked.memory_swappiness, asked.oom_kill_disable), (None, None));
     }
@@ -440,11 +576,17 @@ mod tests {
         spec.network.mode = NetworkMode::Container("x".into());
         assert!(request(&spec).is_ok());
         spec.hostname = "h".into();
-        assert_eq!(request(&spec).unwrap_err().to_string(), "conflicting options: hostname and the network mode");
+        assert_eq!(
+            request(&spec).unwrap_err().to_string(),
+            "conflicting options: hostname and the network mode"
+        );
         spec.network.mode = NetworkMode::Host;
         assert!(request(&spec).is_ok());
         spec.isolation.uts = NamespaceMode::Host;
-        assert_eq!(request(&spec).unwrap_err().to_string(), "conflicting options: hostname and the UTS mode");
+        assert_eq!(
+            request(&spec).unwrap_err().to_string(),
+            "conflicting options: hostname and the UTS mode"
+        );
     }
 
     #[test]

@@ -64,6 +64,9 @@ impl Db {
 
     async fn write(&self, batch: Batch) -> Result<()> {
         let meta = self.meta.clone();
-        blocking::run("write a record", move || meta.write(batch, Durability::Durable).map_err(Error::from)).await
+        blocking::run("write a record", move || {
+            meta.write(batch, Durability::Durable).map_err(Error::from)
+        })
+        .await
     }
 }

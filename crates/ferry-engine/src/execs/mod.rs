@@ -67,7 +67,9 @@ impl Execs {
         let exec = self.find(id)?;
         let container = self.core.table.find(&exec.container_id)?;
         if !options.tty && options.console_size != [0, 0] {
-            return Err(Error::invalid("console size is only supported when TTY is enabled"));
+            return Err(Error::invalid(
+                "console size is only supported when TTY is enabled",
+            ));
         }
         let detach = DetachKeys::parse(&exec.spec.detach_keys)?;
         run::present(&container)?;
@@ -77,14 +79,29 @@ impl Execs {
             let (ours, theirs) = pair()?;
             let spec = &exec.spec;
             let wanted = (spec.attach_stdin, spec.attach_stdout, spec.attach_stderr);
-            (Some(ours), Streams { stream: Some(theirs), wanted })
+            (
+                Some(ours),
+                Streams {
+                    stream: Some(theirs),
+                    wanted,
+                },
+            )
         };
         exec.claim()?;
-        let started =
-            run::start(Arc::clone(&self.core), container, Arc::clone(&exec), (streams, options.console_size));
+        let started = run::start(
+            Arc::clone(&self.core),
+            container,
+            Arc::clone(&exec),
+            (streams, options.console_size),
+        );
         // A client that goes away does not leave an exec half started.
         blocking::owned(started).await?;
-        Ok(ours.map(|socket| AttachStream { tty: exec.spec.tty, socket, replay: None, detach }))
+        Ok(ours.map(|socket| AttachStream {
+            tty: exec.spec.tty,
+            socket,
+            replay: None,
+            detach,
+        }))
     }
 
     /// Gives the terminal a new size; waits for the exec to run.
@@ -96,11 +113,16 @@ impl Execs {
         let mut stand = exec.watch();
         let ready = stand.wait_for(|s| matches!(s.stage, Stage::Running | Stage::Ended));
         if tokio::time::timeout(RESIZE_TIMEOUT, ready).await.is_err() {
-            return Err(Error::new(Kind::Unavailable, format!("timeout waiting for exec session ready: {id}")));
+            return Err(Error::new(
+                Kind::Unavailable,
+                format!("timeout waiting for exec session ready: {id}"),
+            ));
         }
         let over = || Error::conflict(format!("exec {id} is not running"));
         let link = exec.link().ok_or_else(over)?;
-        link.send(&ToShim::Resize { height, width }, &[]).await.map_err(|e| over().caused_by(e))
+        link.send(&ToShim::Resize { height, width }, &[])
+            .await
+            .map_err(|e| over().caused_by(e))
     }
 
     /// Tells of an exec. One whose process is over is told of with its exit code.
@@ -113,7 +135,10 @@ impl Execs {
             let mut stand = exec.watch();
             let ended = stand.wait_for(|s| s.stage == Stage::Ended);
             if tokio::time::timeout(EXIT_TIMEOUT, ended).await.is_err() {
-                tracing::warn!(exec = exec.id, "an exec's process is over, and its monitor does not tell");
+                tracing::warn!(
+                    exec = exec.id,
+                    "an exec's process is over, and its monitor does not tell"
+                );
             }
         }
         Ok(exec.view())

@@ -14,7 +14,11 @@ const PIPE: usize = 256 << 10;
 
 impl Images {
     /// Loads an archive (tar, plain or compressed) to its end, names what has a name and unpacks all of it.
-    pub async fn load(&self, archive: impl AsyncRead + Send + Unpin + 'static, _quiet: bool) -> Result<ProgressStream> {
+    pub async fn load(
+        &self,
+        archive: impl AsyncRead + Send + Unpin + 'static,
+        _quiet: bool,
+    ) -> Result<ProgressStream> {
         let images = self.clone();
         Ok(progress_stream(move |steps| async move {
             let store = images.store.clone();
@@ -38,11 +42,21 @@ impl Images {
             for image in &loaded {
                 let id = image.target.digest.to_string();
                 if image.references.is_empty() {
-                    steps.tell(Progress { stream: Some(format!("Loaded image ID: {id}\n")), ..Progress::default() }).await;
+                    steps
+                        .tell(Progress {
+                            stream: Some(format!("Loaded image ID: {id}\n")),
+                            ..Progress::default()
+                        })
+                        .await;
                     images.happened("load", &id, &id, &Default::default());
                 }
                 for reference in &image.references {
-                    steps.tell(Progress { stream: Some(format!("Loaded image: {}\n", reference.familiar())), ..Progress::default() }).await;
+                    steps
+                        .tell(Progress {
+                            stream: Some(format!("Loaded image: {}\n", reference.familiar())),
+                            ..Progress::default()
+                        })
+                        .await;
                     images.happened("load", &id, &reference.familiar(), &Default::default());
                 }
             }
@@ -51,7 +65,11 @@ impl Images {
     }
 
     /// A tar of these names and ids. What is not here is an error before the first byte.
-    pub async fn save(&self, keys: Vec<String>, platform: Option<Platform>) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
+    pub async fn save(
+        &self,
+        keys: Vec<String>,
+        platform: Option<Platform>,
+    ) -> Result<Box<dyn AsyncRead + Send + Unpin>> {
         let store = self.store.clone();
         let chosen = blocking::run("look up images", move || {
             let mut chosen: Vec<ImageToSave> = Vec::new();
@@ -67,7 +85,12 @@ impl Images {
         let mut writer = SyncIoBridge::new(writer);
         tokio::spawn(async move {
             let written = blocking::run("save images", move || {
-                archive::save(&store, &chosen, &platform.unwrap_or_else(Platform::host), &mut writer)?;
+                archive::save(
+                    &store,
+                    &chosen,
+                    &platform.unwrap_or_else(Platform::host),
+                    &mut writer,
+                )?;
                 Ok::<_, Error>(writer)
             })
             .await;

@@ -24,7 +24,15 @@ pub struct ImageListOptions {
     pub count_containers: bool,
 }
 
-const KEYS: [&str; 7] = ["before", "dangling", "label", "label!", "reference", "since", "until"];
+const KEYS: [&str; 7] = [
+    "before",
+    "dangling",
+    "label",
+    "label!",
+    "reference",
+    "since",
+    "until",
+];
 
 impl Images {
     /// Images that pass the filters, newest first.
@@ -40,15 +48,23 @@ impl Images {
         blocking::run("list images", move || {
             let mut by_id: BTreeMap<Digest, Vec<ImageRecord>> = BTreeMap::new();
             for record in store.images().list()? {
-                by_id.entry(record.target.digest.clone()).or_default().push(record);
+                by_id
+                    .entry(record.target.digest.clone())
+                    .or_default()
+                    .push(record);
             }
             let shared = options.shared_size.then(|| layer_uses(&store, by_id.keys()));
             let mut found = Vec::new();
             for records in by_id.into_values() {
-                let Some(mut summary) = summarise(&store, &records)? else { continue };
-                summary.shared_size = shared.as_ref().map(|uses| shared_bytes(&store, &summary.id, uses));
+                let Some(mut summary) = summarise(&store, &records)? else {
+                    continue;
+                };
+                summary.shared_size = shared
+                    .as_ref()
+                    .map(|uses| shared_bytes(&store, &summary.id, uses));
                 if options.count_containers {
-                    summary.containers = Some(users.iter().filter(|u| u.image.id == summary.id).count() as u64);
+                    summary.containers =
+                        Some(users.iter().filter(|u| u.image.id == summary.id).count() as u64);
                 }
                 found.push(summary);
             }
@@ -71,7 +87,11 @@ impl Images {
             let image = resolve(&store, &record.target.digest, platform.as_ref())?;
             let config_bytes = store.content().read(&image.config_digest, MAX_CONFIG)?;
             let (references, by_digest) = split(&names);
-            let tagged = names.iter().filter(|n| n.reference.is_some()).map(|n| n.updated).max();
+            let tagged = names
+                .iter()
+                .filter(|n| n.reference.is_some())
+                .map(|n| n.updated)
+                .max();
             Ok::<_, Error>(ImageView {
                 id: record.target.digest.clone(),
                 manifest: manifest_descriptor(&store, &record.target, &image)?,
@@ -107,7 +127,13 @@ impl Images {
                     created: step.created.as_deref().and_then(moment),
                     created_by: step.created_by.clone().unwrap_or_default(),
                     tags: Vec::new(),
-                    size: if step.empty_layer { 0 } else { layers.next().map_or(0, |l| store.layers().size(&l.diff_id).unwrap_or(0)) },
+                    size: if step.empty_layer {
+                        0
+                    } else {
+                        layers
+                            .next()
+                            .map_or(0, |l| store.layers().size(&l.diff_id).unwrap_or(0))
+                    },
                     comment: step.comment.clone().unwrap_or_default(),
                 })
                 .collect();
@@ -149,10 +175,17 @@ fn resolve(store: &Store, target: &Digest, platform: Option<&Platform>) -> Resul
 }
 
 fn summarise(store: &Store, records: &[ImageRecord]) -> Result<Option<ImageSummary>> {
-    let Some(first) = records.first() else { return Ok(None) };
+    let Some(first) = records.first() else {
+        return Ok(None);
+    };
     let image = match store.images().resolve(&first.target.digest, &Platform::host()) {
         Ok(image) => image,
-        Err(StoreError::NoPlatform { .. } | StoreError::NotFound { .. } | StoreError::Corrupt { .. } | StoreError::Invalid { .. }) => return Ok(None),
+        Err(
+            StoreError::NoPlatform { .. }
+            | StoreError::NotFound { .. }
+            | StoreError::Corrupt { .. }
+            | StoreError::Invalid { .. },
+        ) => return Ok(None),
         Err(error) => return Err(error.into()),
     };
     let (references, by_digest) = split(records);
@@ -172,8 +205,15 @@ fn summarise(store: &Store, records: &[ImageRecord]) -> Result<Option<ImageSumma
 
 /// Names with a tag, and one `name@digest` for each repository.
 fn split(records: &[ImageRecord]) -> (Vec<Reference>, Vec<Reference>) {
-    let names = || records.iter().filter_map(|r| r.reference.as_ref().map(|n| (n, &r.target)));
-    let mut tagged: Vec<Reference> = names().filter(|(n, _)| n.tag().is_some()).map(|(n, _)| n.clone()).collect();
+    let names = || {
+        records
+            .iter()
+            .filter_map(|r| r.reference.as_ref().map(|n| (n, &r.target)))
+    };
+    let mut tagged: Vec<Reference> = names()
+        .filter(|(n, _)| n.tag().is_some())
+        .map(|(n, _)| n.clone())
+        .collect();
     tagged.sort();
     let mut by_digest: Vec<Reference> = names().map(|(n, t)| n.with_digest(t.digest.clone())).collect();
     by_digest.sort();
@@ -183,8 +223,16 @@ fn split(records: &[ImageRecord]) -> (Vec<Reference>, Vec<Reference>) {
 
 /// Blobs and unpacked layers, as Docker counts an image.
 fn size(store: &Store, target: &Descriptor, image: &ResolvedImage) -> u64 {
-    let documents = if image.index.is_some() { target.size + store.content().size(&image.manifest_digest).unwrap_or(0) } else { target.size };
-    let unpacked: u64 = image.layers.iter().map(|l| store.layers().size(&l.diff_id).unwrap_or(0)).sum();
+    let documents = if image.index.is_some() {
+        target.size + store.content().size(&image.manifest_digest).unwrap_or(0)
+    } else {
+        target.size
+    };
+    let unpacked: u64 = image
+        .layers
+        .iter()
+        .map(|l| store.layers().size(&l.diff_id).unwrap_or(0))
+        .sum();
     documents + image.manifest.config.size + image.compressed_size() + unpacked
 }
 
@@ -193,7 +241,11 @@ fn manifest_descriptor(store: &Store, target: &Descriptor, image: &ResolvedImage
         return Ok(target.clone());
     }
     Ok(Descriptor {
-        media_type: image.manifest.media_type.clone().unwrap_or_else(|| media::OCI_MANIFEST.into()),
+        media_type: image
+            .manifest
+            .media_type
+            .clone()
+            .unwrap_or_else(|| media::OCI_MANIFEST.into()),
         digest: image.manifest_digest.clone(),
         size: store.content().size(&image.manifest_digest)?,
         urls: Vec::new(),
@@ -217,7 +269,9 @@ fn layer_uses<'d>(store: &Store, ids: impl Iterator<Item = &'d Digest>) -> BTree
 }
 
 fn shared_bytes(store: &Store, id: &Digest, uses: &BTreeMap<Digest, u32>) -> u64 {
-    let Ok(image) = store.images().resolve(id, &Platform::host()) else { return 0 };
+    let Ok(image) = store.images().resolve(id, &Platform::host()) else {
+        return 0;
+    };
     image
         .layers
         .iter()
@@ -229,7 +283,11 @@ fn shared_bytes(store: &Store, id: &Digest, uses: &BTreeMap<Digest, u32>) -> u64
 fn filter(store: &Store, images: Vec<ImageSummary>, filters: &ImageFilters) -> Result<Vec<ImageSummary>> {
     let created_of = |key: &str| -> Result<Option<SystemTime>> {
         let record = store.images().find(key).map_err(looked_up(key))?;
-        Ok(resolve(store, &record.target.digest, None)?.config.created.as_deref().and_then(moment))
+        Ok(resolve(store, &record.target.digest, None)?
+            .config
+            .created
+            .as_deref()
+            .and_then(moment))
     };
     let mut after = None;
     let mut before = None;
@@ -241,16 +299,33 @@ fn filter(store: &Store, images: Vec<ImageSummary>, filters: &ImageFilters) -> R
     }
     for text in filters.get("until").into_iter().flatten() {
         let moment = crate::filters::timestamp(text, SystemTime::now());
-        before = Some(moment.ok_or_else(|| Error::invalid(format!("invalid filter 'until={text}': neither a time nor a duration")))?);
+        before = Some(moment.ok_or_else(|| {
+            Error::invalid(format!(
+                "invalid filter 'until={text}': neither a time nor a duration"
+            ))
+        })?);
     }
-    let dangling = filters.get("dangling").and_then(|v| v.first()).map(|v| matches!(v.as_str(), "true" | "1"));
+    let dangling = filters
+        .get("dangling")
+        .and_then(|v| v.first())
+        .map(|v| matches!(v.as_str(), "true" | "1"));
     let keep = |image: &ImageSummary| {
         after.is_none_or(|t| image.created.is_some_and(|c| c > t))
             && before.is_none_or(|t| image.created.is_some_and(|c| c < t))
             && dangling.is_none_or(|d| image.references.is_empty() == d)
-            && filters.get("label").into_iter().flatten().all(|l| has_label(image, l))
-            && !filters.get("label!").into_iter().flatten().any(|l| has_label(image, l))
-            && filters.get("reference").is_none_or(|patterns| patterns.iter().any(|p| names_match(image, p)))
+            && filters
+                .get("label")
+                .into_iter()
+                .flatten()
+                .all(|l| has_label(image, l))
+            && !filters
+                .get("label!")
+                .into_iter()
+                .flatten()
+                .any(|l| has_label(image, l))
+            && filters
+                .get("reference")
+                .is_none_or(|patterns| patterns.iter().any(|p| names_match(image, p)))
     };
     Ok(images.into_iter().filter(keep).collect())
 }
@@ -263,7 +338,10 @@ fn has_label(image: &ImageSummary, wanted: &str) -> bool {
 }
 
 fn names_match(image: &ImageSummary, pattern: &str) -> bool {
-    image.references.iter().any(|r| glob(pattern, &r.familiar()) || glob(pattern, &r.familiar_name()))
+    image
+        .references
+        .iter()
+        .any(|r| glob(pattern, &r.familiar()) || glob(pattern, &r.familiar_name()))
 }
 
 /// Go's `path.Match`: `*` and `?` do not cross a slash.
@@ -271,7 +349,11 @@ fn glob(pattern: &str, text: &str) -> bool {
     match (pattern.chars().next(), text.chars().next()) {
         (None, None) => true,
         (Some('*'), _) => {
-            glob(&pattern[1..], text) || text.chars().next().is_some_and(|c| c != '/' && glob(pattern, &text[c.len_utf8()..]))
+            glob(&pattern[1..], text)
+                || text
+                    .chars()
+                    .next()
+                    .is_some_and(|c| c != '/' && glob(pattern, &text[c.len_utf8()..]))
         }
         (Some('?'), Some(c)) if c != '/' => glob(&pattern[1..], &text[c.len_utf8()..]),
         (Some(p), Some(c)) if p == c => glob(&pattern[p.len_utf8()..], &text[c.len_utf8()..]),

@@ -16,11 +16,11 @@ use crate::containers::spec::ImageIdentity;
 use crate::events::Events;
 use crate::{Error, Result};
 use ferry_oci::image::ImageConfig;
+use ferry_oci::{Digest, Reference};
 use ferry_registry::{Client, Credentials, LoginOutcome, RegistryError};
 use ferry_store::{Store, StoreError};
 use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
-use ferry_oci::{Digest, Reference};
 use view::ProgressStream;
 
 pub use list::ImageListOptions;
@@ -65,7 +65,12 @@ impl Images {
     /// The service over `store`, with `client` for registries.
     pub fn new(store: Store, client: Client, events: Events) -> Self {
         let nobody: InUse = Arc::new(Vec::new);
-        Self { store, client, events, in_use: Arc::new(RwLock::new(nobody)) }
+        Self {
+            store,
+            client,
+            events,
+            in_use: Arc::new(RwLock::new(nobody)),
+        }
     }
 
     /// Tells how to learn which containers use images; set once, when the container service stands.
@@ -103,7 +108,9 @@ impl From<RegistryError> for Error {
             RegistryError::Unauthorized { .. } => Kind::Unauthenticated,
             RegistryError::Denied { .. } | RegistryError::NotFound { .. } => Kind::NotFound,
             RegistryError::Config(_) => Kind::Invalid,
-            RegistryError::Store(StoreError::InvalidEntry { .. } | StoreError::TooLarge { .. } | StoreError::Invalid { .. }) => Kind::Invalid,
+            RegistryError::Store(
+                StoreError::InvalidEntry { .. } | StoreError::TooLarge { .. } | StoreError::Invalid { .. },
+            ) => Kind::Invalid,
             _ => Kind::Internal,
         };
         Self::new(kind, error.to_string()).caused_by(error)
@@ -123,7 +130,9 @@ fn no_such_image(key: &str) -> Error {
 fn looked_up(key: &str) -> impl Fn(StoreError) -> Error + '_ {
     move |error| match error {
         StoreError::NotFound { .. } => no_such_image(key),
-        StoreError::Ambiguous { .. } => Error::invalid(format!("image ID prefix {key:?} is ambiguous: give more digits")),
+        StoreError::Ambiguous { .. } => {
+            Error::invalid(format!("image ID prefix {key:?} is ambiguous: give more digits"))
+        }
         other => other.into(),
     }
 }
@@ -151,9 +160,10 @@ where
         }
     });
     let guard = AbortOnDrop(task);
-    Box::pin(futures_util::stream::unfold((receiver, guard), |(mut receiver, guard)| async move {
-        receiver.recv().await.map(|item| (item, (receiver, guard)))
-    }))
+    Box::pin(futures_util::stream::unfold(
+        (receiver, guard),
+        |(mut receiver, guard)| async move { receiver.recv().await.map(|item| (item, (receiver, guard))) },
+    ))
 }
 
 struct AbortOnDrop(tokio::task::JoinHandle<()>);

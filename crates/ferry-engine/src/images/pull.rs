@@ -43,8 +43,15 @@ impl Images {
     ) -> Result<ProgressStream> {
         let wanted = platform.unwrap_or_else(Platform::host);
         if all {
-            let tags = self.client.repository(&reference, credentials.clone(), Access::Pull).tags().await?;
-            let references = tags.iter().map(|tag| reference.with_tag(tag)).collect::<std::result::Result<Vec<_>, _>>();
+            let tags = self
+                .client
+                .repository(&reference, credentials.clone(), Access::Pull)
+                .tags()
+                .await?;
+            let references = tags
+                .iter()
+                .map(|tag| reference.with_tag(tag))
+                .collect::<std::result::Result<Vec<_>, _>>();
             let references = references.map_err(|e| Error::invalid(e.to_string()))?;
             let images = self.clone();
             return Ok(progress_stream(move |steps| async move {
@@ -57,7 +64,9 @@ impl Images {
         }
         let found = self.find(reference.tagged(), &wanted, credentials).await?;
         let images = self.clone();
-        Ok(progress_stream(move |steps| async move { images.fetch(found, &steps).await }))
+        Ok(progress_stream(move |steps| async move {
+            images.fetch(found, &steps).await
+        }))
     }
 
     async fn find(&self, reference: Reference, wanted: &Platform, credentials: Credentials) -> Result<Found> {
@@ -67,8 +76,13 @@ impl Images {
             (None, Some(tag)) => tag.to_owned(),
             (None, None) => ferry_oci::reference::DEFAULT_TAG.to_owned(),
         };
-        let top = repository.manifest(&which).await.map_err(|e| named(e, &reference))?;
-        let parse = |bytes: &[u8], kind: &str| Document::parse(bytes, kind).map_err(|e| Error::invalid(format!("{}: {e}", reference.familiar())));
+        let top = repository
+            .manifest(&which)
+            .await
+            .map_err(|e| named(e, &reference))?;
+        let parse = |bytes: &[u8], kind: &str| {
+            Document::parse(bytes, kind).map_err(|e| Error::invalid(format!("{}: {e}", reference.familiar())))
+        };
         let target = Descriptor {
             media_type: top.media_type.clone(),
             digest: top.digest.clone(),
@@ -83,26 +97,58 @@ impl Images {
             Document::Manifest(manifest) => *manifest,
             Document::Index(index) => {
                 let chosen = choose(&index, wanted, &reference)?;
-                let inner = repository.manifest(&chosen.digest.to_string()).await.map_err(|e| named(e, &reference))?;
+                let inner = repository
+                    .manifest(&chosen.digest.to_string())
+                    .await
+                    .map_err(|e| named(e, &reference))?;
                 let Document::Manifest(manifest) = parse(&inner.bytes, &inner.media_type)? else {
-                    return Err(Error::invalid(format!("{}: an index in an index is not supported", reference.familiar())));
+                    return Err(Error::invalid(format!(
+                        "{}: an index in an index is not supported",
+                        reference.familiar()
+                    )));
                 };
                 documents.push(inner.bytes);
                 *manifest
             }
         };
         check_layers(&manifest, &reference)?;
-        Ok(Found { repository, reference, target, documents, manifest })
+        Ok(Found {
+            repository,
+            reference,
+            target,
+            documents,
+            manifest,
+        })
     }
 
     async fn fetch(&self, found: Found, steps: &Steps) -> Result<()> {
-        let Found { repository, reference, target, documents, manifest } = found;
-        let shown = reference.tag().map_or_else(|| target.digest.to_string(), str::to_owned);
-        steps.tell(Progress::of(shown, format!("Pulling from {}", familiar_path(&reference)))).await;
+        let Found {
+            repository,
+            reference,
+            target,
+            documents,
+            manifest,
+        } = found;
+        let shown = reference
+            .tag()
+            .map_or_else(|| target.digest.to_string(), str::to_owned);
+        steps
+            .tell(Progress::of(
+                shown,
+                format!("Pulling from {}", familiar_path(&reference)),
+            ))
+            .await;
         let lease = self.store.leases().acquire();
         let store = self.store.clone();
-        blocking::run("store manifests", move || documents.iter().try_for_each(|d| store.content().put(d).map(drop))).await?;
-        repository.fetch_blob(&self.store, &manifest.config, &|_| {}).await?;
+        blocking::run("store manifests", move || {
+            documents
+                .iter()
+                .try_for_each(|d| store.content().put(d).map(drop))
+        })
+        .await?;
+        repository
+            .fetch_blob(&self.store, &manifest.config, &|_| {})
+            .await?;
         let config = self.read_config(&manifest.config).await?;
         if config.rootfs.diff_ids.len() != manifest.layers.len() {
             return Err(Error::invalid(format!(
@@ -116,26 +162,60 @@ impl Images {
         let before = self.target_of(&reference).await?;
         self.record(&reference, &target).await?;
         drop(lease);
-        steps.tell(Progress::status(format!("Digest: {}", target.digest))).await;
-        let news = if before.as_ref() == Some(&target.digest) { "Image is up to date" } else { "Downloaded newer image" };
-        steps.tell(Progress::status(format!("Status: {news} for {}", reference.familiar()))).await;
-        self.happened("pull", &reference.familiar(), &reference.familiar_name(), &config.config.labels);
+        steps
+            .tell(Progress::status(format!("Digest: {}", target.digest)))
+            .await;
+        let news = if before.as_ref() == Some(&target.digest) {
+            "Image is up to date"
+        } else {
+            "Downloaded newer image"
+        };
+        steps
+            .tell(Progress::status(format!(
+                "Status: {news} for {}",
+                reference.familiar()
+            )))
+            .await;
+        self.happened(
+            "pull",
+            &reference.familiar(),
+            &reference.familiar_name(),
+            &config.config.labels,
+        );
         Ok(())
     }
 
     async fn read_config(&self, descriptor: &Descriptor) -> Result<ImageConfig> {
         let (store, digest) = (self.store.clone(), descriptor.digest.clone());
-        let bytes = blocking::run("read image configuration", move || store.content().read(&digest, MAX_CONFIG)).await?;
-        serde_json::from_slice(&bytes).map_err(|e| Error::invalid(format!("image configuration {}: {e}", descriptor.digest)))
+        let bytes = blocking::run("read image configuration", move || {
+            store.content().read(&digest, MAX_CONFIG)
+        })
+        .await?;
+        serde_json::from_slice(&bytes)
+            .map_err(|e| Error::invalid(format!("image configuration {}: {e}", descriptor.digest)))
     }
 
     /// Fetches and unpacks every layer, a few at a time; the first failure ends it all.
-    async fn layers(&self, repository: &Repository, manifest: &Manifest, config: &ImageConfig, steps: &Steps) -> Result<()> {
+    async fn layers(
+        &self,
+        repository: &Repository,
+        manifest: &Manifest,
+        config: &ImageConfig,
+        steps: &Steps,
+    ) -> Result<()> {
         let gates = Arc::new((Semaphore::new(DOWNLOADS), Semaphore::new(UNPACKS)));
         let mut tasks = tokio::task::JoinSet::new();
         for (layer, diff_id) in manifest.layers.iter().zip(&config.rootfs.diff_ids) {
-            steps.tell(Progress::of(layer.digest.short(), "Pulling fs layer")).await;
-            let work = Layer { images: self.clone(), repository: repository.clone(), blob: layer.clone(), diff_id: diff_id.clone(), steps: steps.clone() };
+            steps
+                .tell(Progress::of(layer.digest.short(), "Pulling fs layer"))
+                .await;
+            let work = Layer {
+                images: self.clone(),
+                repository: repository.clone(),
+                blob: layer.clone(),
+                diff_id: diff_id.clone(),
+                steps: steps.clone(),
+            };
             let gates = Arc::clone(&gates);
             tasks.spawn(async move { work.bring(&gates).await });
         }
@@ -172,10 +252,14 @@ impl Layer {
             return Ok(());
         }
         if outcome == Pulled::Fetched {
-            self.steps.tell(Progress::of(self.id(), "Download complete")).await;
+            self.steps
+                .tell(Progress::of(self.id(), "Download complete"))
+                .await;
         }
         let _turn = gates.1.acquire().await.map_err(closed)?;
-        self.steps.tell(Progress::of(self.id(), "Extracting").at(self.blob.size, self.blob.size)).await;
+        self.steps
+            .tell(Progress::of(self.id(), "Extracting").at(self.blob.size, self.blob.size))
+            .await;
         self.images.unpack(&self.blob, &self.diff_id).await?;
         self.steps.tell(Progress::of(self.id(), "Pull complete")).await;
         Ok(())
@@ -187,10 +271,14 @@ impl Layer {
             let mut last = last.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
             if last.is_none_or(|l| l.elapsed() >= TICK) {
                 *last = Some(Instant::now());
-                self.steps.try_tell(Progress::of(self.id(), "Downloading").at(at, self.blob.size));
+                self.steps
+                    .try_tell(Progress::of(self.id(), "Downloading").at(at, self.blob.size));
             }
         };
-        Ok(self.repository.fetch_blob(&self.images.store, &self.blob, &progress).await?)
+        Ok(self
+            .repository
+            .fetch_blob(&self.images.store, &self.blob, &progress)
+            .await?)
     }
 }
 
@@ -201,7 +289,10 @@ impl Images {
         blocking::run("unpack a layer", move || {
             let compression = media::layer_compression(&blob.media_type).unwrap_or(media::Compression::None);
             let mut file = store.content().open(&blob.digest)?;
-            store.layers().apply(&diff_id, compression, &mut file, &ferry_store::Limits::default()).map(drop)
+            store
+                .layers()
+                .apply(&diff_id, compression, &mut file, &ferry_store::Limits::default())
+                .map(drop)
         })
         .await
     }

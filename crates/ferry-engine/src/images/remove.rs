@@ -23,11 +23,19 @@ impl Images {
     pub async fn remove(&self, key: &str, options: ImageRemoveOptions) -> Result<Vec<Removed>> {
         let users = self.users();
         let (images, key) = (self.clone(), key.to_owned());
-        let removed = blocking::run("remove an image", move || images.remove_now(&key, options.force, &users)).await?;
+        let removed = blocking::run("remove an image", move || {
+            images.remove_now(&key, options.force, &users)
+        })
+        .await?;
         for step in &removed {
             match step {
                 Removed::Untagged(name) => self.happened("untag", name, name, &Default::default()),
-                Removed::Deleted(digest) => self.happened("delete", &digest.to_string(), &digest.to_string(), &Default::default()),
+                Removed::Deleted(digest) => self.happened(
+                    "delete",
+                    &digest.to_string(),
+                    &digest.to_string(),
+                    &Default::default(),
+                ),
             }
         }
         Ok(removed)
@@ -38,22 +46,57 @@ impl Images {
         let found = store.images().find(key).map_err(looked_up(key))?;
         let id = found.target.digest.clone();
         let names = store.images().names_of(&id)?;
-        let by_name = key.parse::<Reference>().is_ok_and(|r| found.reference.as_ref() == Some(&r.tagged())) && !is_id(key, &id);
+        let by_name = key
+            .parse::<Reference>()
+            .is_ok_and(|r| found.reference.as_ref() == Some(&r.tagged()))
+            && !is_id(key, &id);
         let using: Vec<&UsedBy> = users.iter().filter(|u| u.image.id == id).collect();
         if by_name && names.len() > 1 {
             return self.untag(&found).map(|step| vec![step]);
         }
-        if !by_name && names.iter().filter_map(|n| n.reference.as_ref()).map(Reference::familiar_name).collect::<std::collections::BTreeSet<_>>().len() > 1 && !force {
-            return Err(conflict(short(&id), "must be forced", "image is referenced in multiple repositories"));
+        if !by_name
+            && names
+                .iter()
+                .filter_map(|n| n.reference.as_ref())
+                .map(Reference::familiar_name)
+                .collect::<std::collections::BTreeSet<_>>()
+                .len()
+                > 1
+            && !force
+        {
+            return Err(conflict(
+                short(&id),
+                "must be forced",
+                "image is referenced in multiple repositories",
+            ));
         }
-        let shown = if by_name { found.reference.as_ref().map_or_else(|| short(&id).to_owned(), Reference::familiar) } else { short(&id).to_owned() };
+        let shown = if by_name {
+            found
+                .reference
+                .as_ref()
+                .map_or_else(|| short(&id).to_owned(), Reference::familiar)
+        } else {
+            short(&id).to_owned()
+        };
         let running = using.iter().find(|u| u.running);
         if let Some(user) = running.filter(|_| !by_name) {
-            let text = format!("container {} is using its referenced image {}", &user.container[..12], short(&id));
-            return Err(conflict(&shown, "cannot be forced", &format!("image is being used by running {text}")));
+            let text = format!(
+                "container {} is using its referenced image {}",
+                &user.container[..12],
+                short(&id)
+            );
+            return Err(conflict(
+                &shown,
+                "cannot be forced",
+                &format!("image is being used by running {text}"),
+            ));
         }
         if let Some(user) = using.first().filter(|_| !force) {
-            let text = format!("container {} is using its referenced image {}", &user.container[..12], short(&id));
+            let text = format!(
+                "container {} is using its referenced image {}",
+                &user.container[..12],
+                short(&id)
+            );
             return Err(conflict(&shown, "must be forced", &text));
         }
         self.take_away(&names, &found, using.is_empty())
@@ -80,7 +123,9 @@ impl Images {
     }
 
     fn untag(&self, record: &ImageRecord) -> Result<Removed> {
-        let Some(reference) = &record.reference else { return Ok(Removed::Untagged(record.target.digest.to_string())) };
+        let Some(reference) = &record.reference else {
+            return Ok(Removed::Untagged(record.target.digest.to_string()));
+        };
         self.store.images().remove(reference)?;
         Ok(Removed::Untagged(reference.familiar()))
     }
@@ -103,7 +148,10 @@ impl Images {
     /// Removes images that no container uses: dangling ones, or all of them with the filter `dangling=false`. Further filters: `label`, `label!`, `until`.
     /// Tells what went, and the bytes freed.
     pub async fn prune(&self, filters: &super::ImageFilters) -> Result<(Vec<Removed>, u64)> {
-        let all = filters.get("dangling").and_then(|v| v.first()).is_some_and(|v| matches!(v.as_str(), "false" | "0"));
+        let all = filters
+            .get("dangling")
+            .and_then(|v| v.first())
+            .is_some_and(|v| matches!(v.as_str(), "false" | "0"));
         for key in filters.keys() {
             if !matches!(key.as_str(), "dangling" | "label" | "label!" | "until") {
                 return Err(Error::invalid(format!("invalid filter '{key}'")));
@@ -111,12 +159,20 @@ impl Images {
         }
         let mut wanted = filters.clone();
         wanted.remove("dangling");
-        let chosen = self.list(super::ImageListOptions { filters: wanted, ..Default::default() }).await?;
+        let chosen = self
+            .list(super::ImageListOptions {
+                filters: wanted,
+                ..Default::default()
+            })
+            .await?;
         let users = self.users();
         let images = self.clone();
         blocking::run("prune images", move || -> Result<(Vec<Removed>, u64)> {
             let mut removed = Vec::new();
-            for image in chosen.iter().filter(|i| (all || i.references.is_empty()) && !users.iter().any(|u| u.image.id == i.id)) {
+            for image in chosen
+                .iter()
+                .filter(|i| (all || i.references.is_empty()) && !users.iter().any(|u| u.image.id == i.id))
+            {
                 for record in images.store.images().names_of(&image.id)? {
                     let step = images.untag(&record)?;
                     if record.reference.is_none() {
@@ -126,7 +182,11 @@ impl Images {
                 }
                 removed.push(Removed::Deleted(image.id.clone()));
             }
-            let freed = if removed.is_empty() { 0 } else { images.collect(&images.store)? };
+            let freed = if removed.is_empty() {
+                0
+            } else {
+                images.collect(&images.store)?
+            };
             Ok((removed, freed))
         })
         .await

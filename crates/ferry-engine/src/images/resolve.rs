@@ -52,10 +52,12 @@ impl Images {
     /// What a name points to, if it is here.
     pub(super) async fn target_descriptor(&self, reference: &Reference) -> Result<Option<Descriptor>> {
         let reference = reference.clone();
-        self.with_store("look up an image", move |store| match store.images().get(&reference) {
-            Ok(record) => Ok(Some(record.target)),
-            Err(StoreError::NotFound { .. }) => Ok(None),
-            Err(error) => Err(error),
+        self.with_store("look up an image", move |store| {
+            match store.images().get(&reference) {
+                Ok(record) => Ok(Some(record.target)),
+                Err(StoreError::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
         })
         .await
     }
@@ -68,7 +70,10 @@ impl Images {
     /// Points a name to a target, durably.
     pub(super) async fn record(&self, reference: &Reference, target: &Descriptor) -> Result<()> {
         let (reference, target) = (reference.clone(), target.clone());
-        self.with_store("record an image", move |store| store.images().set(&reference, &target).map(drop)).await
+        self.with_store("record an image", move |store| {
+            store.images().set(&reference, &target).map(drop)
+        })
+        .await
     }
 
     /// Names of repositories of the same registry that share the image's content here: where a push may mount blobs from.

@@ -22,7 +22,12 @@ impl Images {
             Ok::<_, Error>(record.target)
         })
         .await?;
-        self.happened("tag", &image.digest.to_string(), &target.familiar(), &Default::default());
+        self.happened(
+            "tag",
+            &image.digest.to_string(),
+            &target.familiar(),
+            &Default::default(),
+        );
         Ok(())
     }
 }

@@ -100,12 +100,19 @@ pub struct Progress {
 impl Progress {
     /// A status line.
     pub fn status(status: impl Into<String>) -> Self {
-        Self { status: status.into(), ..Self::default() }
+        Self {
+            status: status.into(),
+            ..Self::default()
+        }
     }
 
     /// A status of one layer or tag.
     pub fn of(id: impl Into<String>, status: impl Into<String>) -> Self {
-        Self { id: Some(id.into()), status: status.into(), ..Self::default() }
+        Self {
+            id: Some(id.into()),
+            status: status.into(),
+            ..Self::default()
+        }
     }
 
     /// The same with a bar.

@@ -51,7 +51,17 @@ pub(super) fn networks_of(network: &NetworkSpec) -> BTreeSet<String> {
     if network.endpoints.is_empty() {
         return own.into_iter().collect();
     }
-    network.endpoints.keys().map(|k| if k == "default" { "bridge".to_owned() } else { k.clone() }).collect()
+    network
+        .endpoints
+        .keys()
+        .map(|k| {
+            if k == "default" {
+                "bridge".to_owned()
+            } else {
+                k.clone()
+            }
+        })
+        .collect()
 }
 
 impl Networks {
@@ -71,7 +81,10 @@ impl Networks {
             }
         }
         if let Err(error) = self.publish_all(wanted, &mut made).await {
-            let endpoint = made.endpoints.first().map(|e| (wanted.name.to_owned(), e.endpoint_id.clone()));
+            let endpoint = made
+                .endpoints
+                .first()
+                .map(|e| (wanted.name.to_owned(), e.endpoint_id.clone()));
             self.detach(&made).await;
             return Err(setup_failed(&error, endpoint));
         }
@@ -93,14 +106,22 @@ impl Networks {
             return Ok(());
         }
         if config.name == "bridge" && !asked.aliases.is_empty() {
-            return Err(Error::invalid("network-scoped aliases are only supported for user-defined networks"));
+            return Err(Error::invalid(
+                "network-scoped aliases are only supported for user-defined networks",
+            ));
         }
-        let mac = [&asked.mac_address, &wanted.network.mac_address].into_iter().find(|m| !m.is_empty());
+        let mac = [&asked.mac_address, &wanted.network.mac_address]
+            .into_iter()
+            .find(|m| !m.is_empty());
         let endpoint = Endpoint {
             id: view.endpoint_id.clone(),
             sandbox: wanted.id.to_owned(),
-            ipv4: asked.ipv4.and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }),
-            ipv6: asked.ipv6.and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None }),
+            ipv4: asked
+                .ipv4
+                .and_then(|ip| if let IpAddr::V4(ip) = ip { Some(ip) } else { None }),
+            ipv6: asked
+                .ipv6
+                .and_then(|ip| if let IpAddr::V6(ip) = ip { Some(ip) } else { None }),
             mac: mac.map(|m| m.parse::<MacAddr>()).transpose()?,
             link: Some(format!("eth{}", made.plans.len())),
             default_route: made.plans.is_empty(),
@@ -113,13 +134,19 @@ impl Networks {
     }
 
     async fn publish_all(&self, wanted: &Wanted<'_>, made: &mut Attachment) -> Result<()> {
-        let Some(plan) = made.plans.first().cloned() else { return Ok(()) };
+        let Some(plan) = made.plans.first().cloned() else {
+            return Ok(());
+        };
         let config = self.find(&plan.network_id)?.config;
         for binding in bindings(wanted.network, wanted.exposed)? {
             let proto: Proto = binding.protocol.parse()?;
             let ips = host_addresses(&binding, &config)?;
             let (first, last) = binding.host_ports;
-            let port = self.shared.netd.reserve(wire(proto), ips.clone(), first, last.max(first)).await?;
+            let port = self
+                .shared
+                .netd
+                .reserve(wire(proto), ips.clone(), first, last.max(first))
+                .await?;
             for ip in ips {
                 let target = match (ip, plan.ipv6()) {
                     (IpAddr::V6(_), Some(six)) => Some(six.addr()),
@@ -127,9 +154,19 @@ impl Networks {
                 };
                 let Some(container_ip) = target else { continue };
                 let container_port = binding.container_port;
-                made.published.push(Published { proto, host_ip: ip, host_port: port, container_ip, container_port });
+                made.published.push(Published {
+                    proto,
+                    host_ip: ip,
+                    host_port: port,
+                    container_ip,
+                    container_port,
+                });
                 let protocol = binding.protocol.clone();
-                made.ports.push(PublishedPort { container_port, protocol, host: Some((ip, port)) });
+                made.ports.push(PublishedPort {
+                    container_port,
+                    protocol,
+                    host: Some((ip, port)),
+                });
             }
         }
         self.open_ports(&made.published).await
@@ -142,7 +179,10 @@ impl Networks {
         }
         let (this, ports) = (self.clone(), published.to_vec());
         blocking::run("publish ports", move || this.shared.publish_ports(&ports)).await?;
-        for port in published.iter().filter(|p| p.needs_relay() && p.proto != Proto::Sctp) {
+        for port in published
+            .iter()
+            .filter(|p| p.needs_relay() && p.proto != Proto::Sctp)
+        {
             let target = SocketAddr::new(port.container_ip, port.container_port);
             self.shared.netd.relay(host_port(port), Some(target)).await?;
         }
@@ -157,7 +197,11 @@ impl Networks {
         }
         let (this, ports) = (self.clone(), made.published.clone());
         let removed = blocking::run("unpublish ports", move || this.shared.unpublish_ports(&ports)).await;
-        let released = self.shared.netd.release(made.published.iter().map(host_port).collect()).await;
+        let released = self
+            .shared
+            .netd
+            .release(made.published.iter().map(host_port).collect())
+            .await;
         for error in [removed.err(), released.err()].into_iter().flatten() {
             tracing::error!(%error, "published ports could not be taken back whole");
         }
@@ -176,7 +220,11 @@ impl Networks {
     pub(crate) async fn release_stale_ports(&self, running: &[Published]) -> Result<()> {
         let wanted: BTreeSet<frames::HostPort> = running.iter().map(host_port).collect();
         let held = self.shared.netd.held().await?;
-        let stale = held.into_iter().map(|HeldPort { port, .. }| port).filter(|p| !wanted.contains(p)).collect();
+        let stale = held
+            .into_iter()
+            .map(|HeldPort { port, .. }| port)
+            .filter(|p| !wanted.contains(p))
+            .collect();
         self.shared.netd.release(stale).await
     }
 
@@ -200,7 +248,10 @@ fn describe(view: &mut EndpointView, plan: &EndpointPlan, config: &NetworkConfig
     view.mac = plan.mac.to_string();
     if config.name != "bridge" {
         let short = wanted.id.get(..12).unwrap_or(wanted.id).to_owned();
-        let names = [wanted.name.to_owned()].into_iter().chain(view.aliases.iter().cloned()).chain([short]);
+        let names = [wanted.name.to_owned()]
+            .into_iter()
+            .chain(view.aliases.iter().cloned())
+            .chain([short]);
         let mut seen = BTreeSet::new();
         let all = names.chain((!wanted.hostname.is_empty()).then(|| wanted.hostname.to_owned()));
         view.dns_names = all.filter(|n| seen.insert(n.clone())).collect();
@@ -209,10 +260,15 @@ fn describe(view: &mut EndpointView, plan: &EndpointPlan, config: &NetworkConfig
 
 fn setup_failed(error: &Error, endpoint: Option<(String, String)>) -> Error {
     let driver = match endpoint {
-        Some((name, id)) => format!("driver failed programming external connectivity on endpoint {name} ({id}): "),
+        Some((name, id)) => {
+            format!("driver failed programming external connectivity on endpoint {name} ({id}): ")
+        }
         None => String::new(),
     };
-    Error::new(Kind::Internal, format!("failed to set up container networking: {driver}{error}"))
+    Error::new(
+        Kind::Internal,
+        format!("failed to set up container networking: {driver}{error}"),
+    )
 }
 
 /// What is to be published: as asked, and every exposed port that nobody asked for where all are.
@@ -225,10 +281,18 @@ pub(super) fn bindings(network: &NetworkSpec, exposed: &[String]) -> Result<Vec<
             let range = first.parse::<u16>().and_then(|f| Ok((f, last.parse::<u16>()?)));
             let (first, last) = range.map_err(|_| Error::invalid(format!("invalid exposed port: {text}")))?;
             for container_port in first..=last {
-                let known = network.ports.iter().any(|p| p.container_port == container_port && p.protocol == protocol);
+                let known = network
+                    .ports
+                    .iter()
+                    .any(|p| p.container_port == container_port && p.protocol == protocol);
                 if !known {
                     let (host_ip, host_ports) = (String::new(), (0, 0));
-                    all.push(PortBinding { container_port, protocol: protocol.into(), host_ip, host_ports });
+                    all.push(PortBinding {
+                        container_port,
+                        protocol: protocol.into(),
+                        host_ip,
+                        host_ports,
+                    });
                 }
             }
         }
@@ -240,8 +304,14 @@ pub(super) fn bindings(network: &NetworkSpec, exposed: &[String]) -> Result<Vec<
 /// Every address of both families where none is named, IPv6 only where the host has it.
 fn host_addresses(binding: &PortBinding, config: &NetworkConfig) -> Result<Vec<IpAddr>> {
     if !binding.host_ip.is_empty() {
-        let ip = binding.host_ip.trim_start_matches('[').trim_end_matches(']').parse();
-        return Ok(vec![ip.map_err(|_| Error::invalid(format!("invalid IP address: {}", binding.host_ip)))?]);
+        let ip = binding
+            .host_ip
+            .trim_start_matches('[')
+            .trim_end_matches(']')
+            .parse();
+        return Ok(vec![ip.map_err(|_| {
+            Error::invalid(format!("invalid IP address: {}", binding.host_ip))
+        })?]);
     }
     if let Some(ip) = config.host_binding.filter(|ip| !ip.is_unspecified()) {
         return Ok(vec![ip]);
@@ -263,7 +333,11 @@ fn wire(proto: Proto) -> frames::Proto {
 }
 
 fn host_port(port: &Published) -> frames::HostPort {
-    frames::HostPort { proto: wire(port.proto), ip: port.host_ip, port: port.host_port }
+    frames::HostPort {
+        proto: wire(port.proto),
+        ip: port.host_ip,
+        port: port.host_port,
+    }
 }
 
 impl Shared {
@@ -292,7 +366,12 @@ mod tests {
     use super::*;
 
     fn port(container_port: u16, host_ports: (u16, u16)) -> PortBinding {
-        PortBinding { container_port, protocol: "tcp".into(), host_ip: String::new(), host_ports }
+        PortBinding {
+            container_port,
+            protocol: "tcp".into(),
+            host_ip: String::new(),
+            host_ports,
+        }
     }
 
     #[test]
@@ -312,19 +391,33 @@ mod tests {
     #[test]
     fn addresses_on_the_host_are_as_asked() {
         let network = NetworkConfig::bridge("n", "bridge", "ferry0", Vec::new());
-        let at = |ip: &str| host_addresses(&PortBinding { host_ip: ip.into(), ..port(80, (0, 0)) }, &network);
+        let at = |ip: &str| {
+            host_addresses(
+                &PortBinding {
+                    host_ip: ip.into(),
+                    ..port(80, (0, 0))
+                },
+                &network,
+            )
+        };
         assert_eq!(at("127.0.0.1").unwrap(), ["127.0.0.1".parse::<IpAddr>().unwrap()]);
         assert_eq!(at("[::1]").unwrap(), ["::1".parse::<IpAddr>().unwrap()]);
         assert!(at("localhost").is_err());
         assert!(at("").unwrap().contains(&IpAddr::V4(Ipv4Addr::UNSPECIFIED)));
-        let bound = NetworkConfig { host_binding: Some("10.0.0.1".parse().unwrap()), ..network };
+        let bound = NetworkConfig {
+            host_binding: Some("10.0.0.1".parse().unwrap()),
+            ..network
+        };
         let any = host_addresses(&port(80, (0, 0)), &bound).unwrap();
         assert_eq!(any, ["10.0.0.1".parse::<IpAddr>().unwrap()]);
     }
 
     #[test]
     fn endpoints_say_which_networks() {
-        let mut network = NetworkSpec { mode: NetworkMode::Network("front".into()), ..NetworkSpec::default() };
+        let mut network = NetworkSpec {
+            mode: NetworkMode::Network("front".into()),
+            ..NetworkSpec::default()
+        };
         assert_eq!(networks_of(&network), BTreeSet::from(["front".to_owned()]));
         network.endpoints.insert("front".into(), Default::default());
         network.endpoints.insert("back".into(), Default::default());

@@ -22,12 +22,22 @@ impl Networks {
         let _permit = self.change().await?;
         self.check(&request)?;
         let config = self.config_of(request.clone())?;
-        let entry = Entry { config: config.clone(), created: SystemTime::now(), attachable: request.attachable };
+        let entry = Entry {
+            config: config.clone(),
+            created: SystemTime::now(),
+            attachable: request.attachable,
+        };
         let this = self.clone();
         let make = blocking::run("make a bridge", move || -> Result<()> {
             apply::ensure_forwarding(config.enable_ipv6)?;
             apply::ensure_bridge(&config)?;
-            this.shared.write().insert(config.id.clone(), Entry { config: config.clone(), ..entry });
+            this.shared.write().insert(
+                config.id.clone(),
+                Entry {
+                    config: config.clone(),
+                    ..entry
+                },
+            );
             this.shared.apply_rules()
         });
         let id = self.id_of_next(make, &request.name).await?;
@@ -43,11 +53,15 @@ impl Networks {
         let found = self.shared.entries().into_iter().find(|e| e.config.name == name);
         match (made, found) {
             (Ok(()), Some(entry)) => Ok(entry.config.id),
-            (Ok(()), None) => Err(Error::new(Kind::Internal, format!("network {name} vanished while it was made"))),
+            (Ok(()), None) => Err(Error::new(
+                Kind::Internal,
+                format!("network {name} vanished while it was made"),
+            )),
             (Err(error), found) => {
                 if let Some(entry) = found {
                     self.shared.write().remove(&entry.config.id);
-                    let undo = blocking::run("take a bridge back", move || apply::remove_bridge(&entry.config));
+                    let undo =
+                        blocking::run("take a bridge back", move || apply::remove_bridge(&entry.config));
                     if let Err(second) = undo.await {
                         tracing::error!(error = %second, "a bridge that could not be set up could not be removed either");
                     }
@@ -60,7 +74,9 @@ impl Networks {
     fn check(&self, request: &NetworkRequest) -> Result<()> {
         let name = &request.name;
         let legal = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-            && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+            && name
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
         if !legal {
             let text = format!("invalid name: {name}, only [a-zA-Z0-9][a-zA-Z0-9_.-] are allowed");
             return Err(Error::invalid(text));
@@ -70,13 +86,24 @@ impl Networks {
             return Err(Error::new(Kind::Denied, text));
         }
         if self.shared.entries().iter().any(|e| e.config.name == *name) {
-            return Err(Error::conflict(format!("network with name {name} already exists")));
+            return Err(Error::conflict(format!(
+                "network with name {name} already exists"
+            )));
         }
         let refused = [
             (request.ingress, "ingress networks"),
-            (request.config_only || !request.config_from.is_empty(), "config-only networks"),
-            (!["", "local"].contains(&request.scope.as_str()), "networks of another scope than local"),
-            (!["", "default"].contains(&request.ipam_driver.as_str()), "other IPAM drivers than default"),
+            (
+                request.config_only || !request.config_from.is_empty(),
+                "config-only networks",
+            ),
+            (
+                !["", "local"].contains(&request.scope.as_str()),
+                "networks of another scope than local",
+            ),
+            (
+                !["", "default"].contains(&request.ipam_driver.as_str()),
+                "other IPAM drivers than default",
+            ),
             (!request.ipam_options.is_empty(), "IPAM options"),
         ];
         if let Some((_, what)) = refused.iter().find(|(asked, _)| *asked) {
@@ -88,7 +115,9 @@ impl Networks {
                 let text = format!("only one instance of {:?} network is allowed", request.driver);
                 Err(Error::new(Kind::Denied, text))
             }
-            other => Err(Error::unsupported(format!("network driver {other} is not supported: only bridge is"))),
+            other => Err(Error::unsupported(format!(
+                "network driver {other} is not supported: only bridge is"
+            ))),
         }
     }
 
@@ -120,15 +149,24 @@ impl Networks {
     fn subnet(&self, asked: &SubnetRequest) -> Result<Ipam> {
         let Some(subnet) = asked.subnet else {
             if asked.range.is_some() || asked.gateway.is_some() {
-                return Err(Error::invalid("invalid subnet: a gateway or range needs a subnet"));
+                return Err(Error::invalid(
+                    "invalid subnet: a gateway or range needs a subnet",
+                ));
             }
             return Ok(Ipam::new(self.free_subnet(false)?));
         };
         if subnet.trunc() != subnet {
-            return Err(Error::invalid(format!("invalid network config:\ninvalid subnet {subnet}: it should be {}", subnet.trunc())));
+            return Err(Error::invalid(format!(
+                "invalid network config:\ninvalid subnet {subnet}: it should be {}",
+                subnet.trunc()
+            )));
         }
-        let others: Vec<_> =
-            self.shared.entries().iter().flat_map(|e| e.config.subnets.iter().map(|i| i.subnet).collect::<Vec<_>>()).collect();
+        let others: Vec<_> = self
+            .shared
+            .entries()
+            .iter()
+            .flat_map(|e| e.config.subnets.iter().map(|i| i.subnet).collect::<Vec<_>>())
+            .collect();
         ipam::check_subnet(&subnet, &others)?;
         let mut made = Ipam::new(subnet);
         if let Some(gateway) = asked.gateway {
@@ -150,9 +188,15 @@ fn apply_options(config: &mut NetworkConfig, options: &BTreeMap<String, String>)
             "com.docker.network.bridge.name" => config.bridge.clone_from(value),
             "com.docker.network.bridge.enable_icc" => config.icc = boolean()?,
             "com.docker.network.bridge.enable_ip_masquerade" => config.masquerade = boolean()?,
-            "com.docker.network.bridge.host_binding_ipv4" => config.host_binding = Some(value.parse().map_err(|_| invalid())?),
+            "com.docker.network.bridge.host_binding_ipv4" => {
+                config.host_binding = Some(value.parse().map_err(|_| invalid())?)
+            }
             "com.docker.network.driver.mtu" => config.mtu = Some(value.parse().map_err(|_| invalid())?),
-            _ => return Err(Error::unsupported(format!("network driver option {key} is not supported"))),
+            _ => {
+                return Err(Error::unsupported(format!(
+                    "network driver option {key} is not supported"
+                )));
+            }
         }
     }
     Ok(())
@@ -166,11 +210,17 @@ mod tests {
     fn options_have_effect_or_are_refused() {
         let mut config = NetworkConfig::bridge("n", "x", "br-x", Vec::new());
         let option = |k: &str, v: &str| BTreeMap::from([(k.to_owned(), v.to_owned())]);
-        apply_options(&mut config, &option("com.docker.network.bridge.enable_icc", "false")).unwrap();
+        apply_options(
+            &mut config,
+            &option("com.docker.network.bridge.enable_icc", "false"),
+        )
+        .unwrap();
         apply_options(&mut config, &option("com.docker.network.driver.mtu", "1400")).unwrap();
         assert!(!config.icc && config.mtu == Some(1400));
         assert!(apply_options(&mut config, &option("com.docker.network.driver.mtu", "x")).is_err());
-        let error = apply_options(&mut config, &option("what.ever", "1")).unwrap_err().to_string();
+        let error = apply_options(&mut config, &option("what.ever", "1"))
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "network driver option what.ever is not supported");
     }
 }

@@ -17,8 +17,8 @@ use crate::db::{self, Db};
 use crate::filters::Filters;
 use crate::supervisor::netd::Netd;
 use crate::{Config, Error, Events, Kind, Result, blocking};
-use ferry_net::rules::Firewall;
 use ferry_net::NetworkConfig;
+use ferry_net::rules::Firewall;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use std::collections::{BTreeMap, BTreeSet};
@@ -136,9 +136,16 @@ impl Networks {
     /// [`Kind::Invalid`] for an unknown filter.
     #[allow(clippy::unused_async)]
     pub async fn list(&self, filters: &BTreeMap<String, Vec<String>>) -> Result<Vec<NetworkView>> {
-        let filters = Filters::new(filters, &["dangling", "driver", "id", "label", "name", "scope", "type"])?;
+        let filters = Filters::new(
+            filters,
+            &["dangling", "driver", "id", "label", "name", "scope", "type"],
+        )?;
         let dangling = filters.boolean("dangling")?;
-        if let Some(kind) = filters.values("type").iter().find(|t| !["builtin", "custom"].contains(&t.as_str())) {
+        if let Some(kind) = filters
+            .values("type")
+            .iter()
+            .find(|t| !["builtin", "custom"].contains(&t.as_str()))
+        {
             return Err(Error::invalid(format!("invalid filter: 'type'='{kind}'")));
         }
         let mut views: Vec<NetworkView> = self.shared.entries().into_iter().map(|e| self.view(e)).collect();
@@ -179,13 +186,21 @@ impl Networks {
         let entry = self.find(key)?;
         let NetworkConfig { name, id, .. } = &entry.config;
         if PREDEFINED.contains(&name.as_str()) {
-            return Err(Error::new(Kind::Denied, format!("{name} is a pre-defined network and cannot be removed")));
+            return Err(Error::new(
+                Kind::Denied,
+                format!("{name} is a pre-defined network and cannot be removed"),
+            ));
         }
         let active = self.view(entry.clone()).containers;
         if !active.is_empty() {
-            let who: Vec<String> =
-                active.iter().map(|(id, name, _)| format!("name:{name:?} id:{:?}", id.get(..12).unwrap_or(id))).collect();
-            let text = format!("error while removing network: network {name} has active endpoints ({})", who.join(", "));
+            let who: Vec<String> = active
+                .iter()
+                .map(|(id, name, _)| format!("name:{name:?} id:{:?}", id.get(..12).unwrap_or(id)))
+                .collect();
+            let text = format!(
+                "error while removing network: network {name} has active endpoints ({})",
+                who.join(", ")
+            );
             return Err(Error::new(Kind::Denied, text));
         }
         self.shared.db.delete(db::NETWORKS, id).await?;
@@ -212,7 +227,12 @@ impl Networks {
             let builtin = PREDEFINED.contains(&entry.config.name.as_str());
             let old = until.is_none_or(|u| entry.created < u);
             let unused = self.view(entry.clone()).containers.is_empty() && !self.referred(&entry.config);
-            if !builtin && old && unused && filters.labels(&entry.config.labels) && self.remove(&entry.config.id).await.is_ok() {
+            if !builtin
+                && old
+                && unused
+                && filters.labels(&entry.config.labels)
+                && self.remove(&entry.config.id).await.is_ok()
+            {
                 report.deleted.push(entry.config.name);
             }
         }
@@ -224,7 +244,8 @@ impl Networks {
         self.shared.table.all().iter().any(|c| {
             let record = c.record();
             let network = &record.spec.network;
-            let mode = matches!(&network.mode, NetworkMode::Network(n) if *n == config.name || *n == config.id);
+            let mode =
+                matches!(&network.mode, NetworkMode::Network(n) if *n == config.name || *n == config.id);
             mode || network.endpoints.contains_key(&config.name) || network.endpoints.contains_key(&config.id)
         })
     }
@@ -242,7 +263,10 @@ impl Networks {
             )));
         }
         let mode = found.record().spec.network.mode.clone();
-        if matches!(mode, NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_)) {
+        if matches!(
+            mode,
+            NetworkMode::Host | NetworkMode::None | NetworkMode::Container(_)
+        ) {
             return Err(Error::new(Kind::Denied, no_endpoints(&mode)));
         }
         self.change_endpoints(&found, |endpoints| {
@@ -272,7 +296,8 @@ impl Networks {
             let text = format!("container {} is not connected to the network {name}", found.id);
             return Err(Error::new(Kind::Denied, text));
         }
-        self.change_endpoints(&found, |endpoints| drop(endpoints.remove(&name))).await
+        self.change_endpoints(&found, |endpoints| drop(endpoints.remove(&name)))
+            .await
     }
 
     async fn change_endpoints(
@@ -298,11 +323,21 @@ impl Networks {
     }
 
     pub(crate) fn find(&self, key: &str) -> Result<Entry> {
-        let networks = self.shared.networks.read().unwrap_or_else(PoisonError::into_inner);
-        if let Some(entry) = networks.get(key).or_else(|| networks.values().find(|e| e.config.name == key)) {
+        let networks = self
+            .shared
+            .networks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner);
+        if let Some(entry) = networks
+            .get(key)
+            .or_else(|| networks.values().find(|e| e.config.name == key))
+        {
             return Ok(entry.clone());
         }
-        let matches: Vec<&Entry> = networks.values().filter(|e| !key.is_empty() && e.config.id.starts_with(key)).collect();
+        let matches: Vec<&Entry> = networks
+            .values()
+            .filter(|e| !key.is_empty() && e.config.id.starts_with(key))
+            .collect();
         match matches.as_slice() {
             [one] => Ok((*one).clone()),
             [] => Err(Error::not_found(format!("network {key} not found"))),
@@ -314,25 +349,52 @@ impl Networks {
     }
 
     fn view(&self, entry: Entry) -> NetworkView {
-        let Entry { config, created, attachable } = entry;
+        let Entry {
+            config,
+            created,
+            attachable,
+        } = entry;
         let mut containers = Vec::new();
         for container in self.shared.table.all() {
             let Some(run) = container.run() else { continue };
             let name = container.record().name.clone();
-            let on = run.facts.network.endpoints.iter().filter(|e| e.network_id == config.id).cloned();
+            let on = run
+                .facts
+                .network
+                .endpoints
+                .iter()
+                .filter(|e| e.network_id == config.id)
+                .cloned();
             containers.extend(on.map(|e| (container.id.clone(), name.clone(), e)));
         }
-        NetworkView { config, created, scope: "local", attachable, containers }
+        NetworkView {
+            config,
+            created,
+            scope: "local",
+            attachable,
+            containers,
+        }
     }
 
-    pub(crate) fn publish(&self, config: &NetworkConfig, action: &str, mut attributes: BTreeMap<String, String>) {
+    pub(crate) fn publish(
+        &self,
+        config: &NetworkConfig,
+        action: &str,
+        mut attributes: BTreeMap<String, String>,
+    ) {
         attributes.insert("name".into(), config.name.clone());
         attributes.insert("type".into(), config.driver.docker_name().into());
-        self.shared.events.publish("network", action, config.id.clone(), attributes);
+        self.shared
+            .events
+            .publish("network", action, config.id.clone(), attributes);
     }
 
     async fn change(&self) -> Result<SemaphorePermit<'_>> {
-        self.shared.changes.acquire().await.map_err(|e| Error::internal("changing networks", e))
+        self.shared
+            .changes
+            .acquire()
+            .await
+            .map_err(|e| Error::internal("changing networks", e))
     }
 }
 
@@ -346,7 +408,12 @@ fn no_endpoints(mode: &NetworkMode) -> String {
 
 impl Shared {
     fn entries(&self) -> Vec<Entry> {
-        self.networks.read().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        self.networks
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .values()
+            .cloned()
+            .collect()
     }
 
     fn write(&self) -> std::sync::RwLockWriteGuard<'_, BTreeMap<String, Entry>> {

@@ -31,7 +31,9 @@ impl Networks {
         for (key, value) in db.load(db::NETWORKS)? {
             match serde_json::from_value::<Entry>(value) {
                 Ok(entry) => drop(networks.insert(key, entry)),
-                Err(error) => tracing::error!(network = key, %error, "the record of a network cannot be read and is left alone"),
+                Err(error) => {
+                    tracing::error!(network = key, %error, "the record of a network cannot be read and is left alone")
+                }
             }
         }
         let shared = Shared {
@@ -45,7 +47,9 @@ impl Networks {
             addresses: Mutex::default(),
             changes: Semaphore::new(1),
         };
-        Ok(Self { shared: Arc::new(shared) })
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Makes the kernel's bridges and rules what the records and the running containers say. What is published already comes with `running`.
@@ -78,12 +82,17 @@ impl Networks {
             }
         }
         let stored = shared.entries().into_iter().find(|e| e.config.name == "bridge");
-        let id = stored.as_ref().map_or_else(ids::random, |e| Ok(e.config.id.clone()))?;
+        let id = stored
+            .as_ref()
+            .map_or_else(ids::random, |e| Ok(e.config.id.clone()))?;
         let wanted = self.default_bridge(id, stored.as_ref().map(|e| &e.config))?;
         match stored {
             Some(entry) if entry.config == wanted => Ok(()),
             Some(entry) => {
-                let changed = Entry { config: wanted, ..entry };
+                let changed = Entry {
+                    config: wanted,
+                    ..entry
+                };
                 shared.db.put_lazy(db::NETWORKS, &changed.config.id, &changed)?;
                 shared.write().insert(changed.config.id.clone(), changed);
                 Ok(())
@@ -95,7 +104,11 @@ impl Networks {
     /// As configured; without a configured address it keeps the subnet that it has.
     fn default_bridge(&self, id: String, stored: Option<&NetworkConfig>) -> Result<NetworkConfig> {
         let config = &self.shared.config;
-        let had = |six: bool| stored.and_then(|s| s.subnets.iter().find(|i| i.is_ipv6() == six)).cloned();
+        let had = |six: bool| {
+            stored
+                .and_then(|s| s.subnets.iter().find(|i| i.is_ipv6() == six))
+                .cloned()
+        };
         let mut four = match config.bip {
             Some(bip) => Ipam::from_bip(bip),
             None => match had(false) {
@@ -103,7 +116,9 @@ impl Networks {
                 None => Ipam::new(self.free_subnet(false)?),
             },
         };
-        four.range = config.fixed_cidr.or(if config.bip.is_some() { None } else { four.range });
+        four.range = config
+            .fixed_cidr
+            .or(if config.bip.is_some() { None } else { four.range });
         ipam::check_ipam(&four)?;
         let mut subnets = vec![four];
         if config.ipv6 {
@@ -125,13 +140,27 @@ impl Networks {
     /// A subnet of the pools that overlaps nothing of the host's and no other network.
     pub(super) fn free_subnet(&self, ipv6: bool) -> Result<IpNet> {
         let entries = self.shared.entries();
-        let bridges: Vec<&str> =
-            entries.iter().map(|e| e.config.bridge.as_str()).filter(|b| !b.is_empty()).chain([DEFAULT_BRIDGE]).collect();
+        let bridges: Vec<&str> = entries
+            .iter()
+            .map(|e| e.config.bridge.as_str())
+            .filter(|b| !b.is_empty())
+            .chain([DEFAULT_BRIDGE])
+            .collect();
         let mut taken = apply::occupied(&bridges)?;
-        taken.extend(entries.iter().flat_map(|e| e.config.subnets.iter().map(|i| i.subnet)));
+        taken.extend(
+            entries
+                .iter()
+                .flat_map(|e| e.config.subnets.iter().map(|i| i.subnet)),
+        );
         taken.extend(name_servers().into_iter().map(IpNet::from));
         let configured = &self.shared.config.default_address_pools;
-        let mut pools: Vec<Pool> = configured.iter().map(|p| Pool { base: p.base, size: p.size }).collect();
+        let mut pools: Vec<Pool> = configured
+            .iter()
+            .map(|p| Pool {
+                base: p.base,
+                size: p.size,
+            })
+            .collect();
         if pools.is_empty() {
             pools = ipam::default_pools();
         }
@@ -148,12 +177,17 @@ impl Networks {
 /// What Docker shows as the options of its default network.
 fn default_options(config: &Config) -> BTreeMap<String, String> {
     let flag = |b: bool| b.to_string();
-    let address = config.ip.map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
+    let address = config
+        .ip
+        .map_or_else(|| "0.0.0.0".to_owned(), |ip| ip.to_string());
     let mtu = config.mtu.unwrap_or(1500).to_string();
     [
         ("com.docker.network.bridge.default_bridge", flag(true)),
         ("com.docker.network.bridge.enable_icc", flag(config.icc)),
-        ("com.docker.network.bridge.enable_ip_masquerade", flag(config.ip_masq)),
+        (
+            "com.docker.network.bridge.enable_ip_masquerade",
+            flag(config.ip_masq),
+        ),
         ("com.docker.network.bridge.host_binding_ipv4", address),
         ("com.docker.network.bridge.name", DEFAULT_BRIDGE.to_owned()),
         ("com.docker.network.driver.mtu", mtu),
@@ -171,7 +205,11 @@ fn name_servers() -> Vec<IpAddr> {
 
 impl Shared {
     fn add_lazily(&self, config: NetworkConfig) -> Result<()> {
-        let entry = Entry { config, created: SystemTime::now(), attachable: false };
+        let entry = Entry {
+            config,
+            created: SystemTime::now(),
+            attachable: false,
+        };
         self.db.put_lazy(db::NETWORKS, &entry.config.id, &entry)?;
         self.write().insert(entry.config.id.clone(), entry);
         Ok(())
@@ -179,15 +217,26 @@ impl Shared {
 
     /// The networks' part of the rules.
     fn rules(&self) -> State {
-        let networks = self.entries().iter().filter_map(|e| NetworkRules::of(&e.config)).collect();
-        State { networks, published: BTreeSet::new(), guard_forwarding: false }
+        let networks = self
+            .entries()
+            .iter()
+            .filter_map(|e| NetworkRules::of(&e.config))
+            .collect();
+        State {
+            networks,
+            published: BTreeSet::new(),
+            guard_forwarding: false,
+        }
     }
 
     /// Rules for the networks that there are now; published ports stay. Blocks shortly.
     pub(super) fn apply_rules(&self) -> Result<()> {
         let networks = self.rules().networks;
         self.with_firewall(|f| {
-            let state = State { networks, ..f.state().clone() };
+            let state = State {
+                networks,
+                ..f.state().clone()
+            };
             Ok(f.apply(state)?)
         })
     }
@@ -203,11 +252,14 @@ impl Shared {
     }
 
     fn with_firewall(&self, act: impl FnOnce(&mut Firewall) -> Result<()>) -> Result<()> {
-        let mut slot: MutexGuard<'_, Option<Firewall>> = self.firewall.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot: MutexGuard<'_, Option<Firewall>> =
+            self.firewall.lock().unwrap_or_else(PoisonError::into_inner);
         if slot.is_none() {
             *slot = Some(Firewall::open()?);
         }
-        let firewall = slot.as_mut().ok_or_else(|| Error::unsupported("the packet rules are not open"))?;
+        let firewall = slot
+            .as_mut()
+            .ok_or_else(|| Error::unsupported("the packet rules are not open"))?;
         act(firewall)
     }
 

@@ -79,7 +79,9 @@ impl Supervisor {
             tokens: std::sync::atomic::AtomicU64::new(1),
             launcher: Mutex::new(Arc::new(OnceCell::new())),
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Starts the launcher, so that the first container need not wait for it.
@@ -90,7 +92,10 @@ impl Supervisor {
     /// Has a shim forked. What follows comes over its link.
     pub(crate) async fn launch(&self, request: OwnedFd, binds: &[OwnedFd]) -> Result<Forking> {
         let token = self.token();
-        let frame = ToLauncher::Launch { token, attached: false };
+        let frame = ToLauncher::Launch {
+            token,
+            attached: false,
+        };
         let extra: Vec<BorrowedFd<'_>> = binds.iter().map(AsFd::as_fd).collect();
         self.fork(token, &frame, (&request, None), &extra).await
     }
@@ -98,7 +103,10 @@ impl Supervisor {
     /// Has an exec monitor forked.
     pub(crate) async fn exec(&self, request: &ExecRequest, stream: Option<OwnedFd>) -> Result<Forking> {
         let token = self.token();
-        let frame = ToLauncher::Exec { token, attached: stream.is_some() };
+        let frame = ToLauncher::Exec {
+            token,
+            attached: stream.is_some(),
+        };
         let request = memfd("exec", request)?;
         self.fork(token, &frame, (&request, stream.as_ref()), &[]).await
     }
@@ -110,7 +118,11 @@ impl Supervisor {
         let launcher = self.launcher().await?;
         let answer = launcher.expect(token)?;
         let frame = ToLauncher::Netd { token, socket };
-        launcher.control.send(&frame, &[theirs.as_fd()]).await.map_err(|e| self.lost(&e))?;
+        launcher
+            .control
+            .send(&frame, &[theirs.as_fd()])
+            .await
+            .map_err(|e| self.lost(&e))?;
         match tokio::time::timeout(FORK_TIMEOUT, answer).await {
             Ok(Ok(Ok(_))) => Ok(ours),
             Ok(Ok(Err(message))) => Err(Error::new(Kind::Internal, message)),
@@ -134,7 +146,8 @@ impl Supervisor {
             let answer = launcher.expect(token)?;
             match launcher.control.send(frame, &fds).await {
                 Ok(()) => {
-                    let link = ShimLink::new(ours).map_err(|e| Error::internal("watching a shim's link", e))?;
+                    let link =
+                        ShimLink::new(ours).map_err(|e| Error::internal("watching a shim's link", e))?;
                     return Ok(Forking { link, answer });
                 }
                 Err(error) if attempt == 0 && gone(&error) => {
@@ -150,27 +163,46 @@ impl Supervisor {
         if gone(error) {
             self.forget_any();
         }
-        Error::new(Kind::Internal, format!("sending a request to the launcher: {error}"))
+        Error::new(
+            Kind::Internal,
+            format!("sending a request to the launcher: {error}"),
+        )
     }
 
     fn token(&self) -> u64 {
-        self.shared.tokens.fetch_add(1, std::sync::atomic::Ordering::Relaxed)
+        self.shared
+            .tokens
+            .fetch_add(1, std::sync::atomic::Ordering::Relaxed)
     }
 
     fn slot(&self) -> Arc<OnceCell<Launcher>> {
-        Arc::clone(&self.shared.launcher.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .shared
+                .launcher
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// The next request starts a new one, if `dead` is still the present one.
     fn forget(&self, dead: &Launcher) {
-        let mut slot = self.shared.launcher.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut slot = self
+            .shared
+            .launcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if slot.get().is_some_and(|present| present.pid == dead.pid) {
             *slot = Arc::new(OnceCell::new());
         }
     }
 
     fn forget_any(&self) {
-        *self.shared.launcher.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(OnceCell::new());
+        *self
+            .shared
+            .launcher
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(OnceCell::new());
     }
 
     async fn launcher(&self) -> Result<Launcher> {
@@ -179,26 +211,49 @@ impl Supervisor {
     }
 
     async fn start(&self) -> Result<Launcher> {
-        let (ours, theirs) = transport::pair().map_err(|e| Error::internal("making the launcher's link", e))?;
+        let (ours, theirs) =
+            transport::pair().map_err(|e| Error::internal("making the launcher's link", e))?;
         let (kernel, exec_root) = (Arc::clone(&self.shared.kernel), self.shared.exec_root.clone());
         let pid = blocking::run("start the launcher", move || {
-            kernel.spawn_launcher(theirs, &exec_root).map_err(|e| Error::internal("starting the launcher", e))
+            kernel
+                .spawn_launcher(theirs, &exec_root)
+                .map_err(|e| Error::internal("starting the launcher", e))
         })
         .await?;
         let control = Control::new(ours).map_err(|e| Error::internal("watching the launcher's link", e))?;
         let first = tokio::time::timeout(READY_TIMEOUT, control.recv()).await;
         match first {
-            Ok(Ok(Some((FromLauncher::Ready { version, warnings, .. }, _)))) => {
+            Ok(Ok(Some((
+                FromLauncher::Ready {
+                    version, warnings, ..
+                },
+                _,
+            )))) => {
                 if version != VERSION {
-                    tracing::warn!(version, ours = VERSION, "the launcher speaks another version of the protocol");
+                    tracing::warn!(
+                        version,
+                        ours = VERSION,
+                        "the launcher speaks another version of the protocol"
+                    );
                 }
                 warnings.iter().for_each(|w| tracing::warn!("{w}"));
             }
-            Ok(Ok(Some((FromLauncher::Failed { message, .. }, _)))) => return Err(Error::new(Kind::Internal, message)),
+            Ok(Ok(Some((FromLauncher::Failed { message, .. }, _)))) => {
+                return Err(Error::new(Kind::Internal, message));
+            }
             Ok(Err(error)) => return Err(Error::internal("starting the launcher", error)),
-            _ => return Err(Error::new(Kind::Internal, "starting the launcher: it ended or did not answer")),
+            _ => {
+                return Err(Error::new(
+                    Kind::Internal,
+                    "starting the launcher: it ended or did not answer",
+                ));
+            }
         }
-        let launcher = Launcher { control, answers: Arc::new(Mutex::new(Some(HashMap::new()))), pid };
+        let launcher = Launcher {
+            control,
+            answers: Arc::new(Mutex::new(Some(HashMap::new()))),
+            pid,
+        };
         tokio::spawn(launcher.clone().listen(self.clone()));
         Ok(launcher)
     }
@@ -207,7 +262,12 @@ impl Supervisor {
 impl Launcher {
     fn expect(&self, token: u64) -> Result<oneshot::Receiver<std::result::Result<i32, String>>> {
         let (tell, answer) = oneshot::channel();
-        match self.answers.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        match self
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+        {
             // When it is gone the channel is closed at once, and the sender of the request finds out.
             None => drop(tell),
             Some(waiting) => drop(waiting.insert(token, tell)),
@@ -230,7 +290,10 @@ impl Launcher {
         }
         *self.answers.lock().unwrap_or_else(PoisonError::into_inner) = None;
         supervisor.forget(&self);
-        tracing::warn!(pid = self.pid, "the launcher ended; containers go on, a new one is started when needed");
+        tracing::warn!(
+            pid = self.pid,
+            "the launcher ended; containers go on, a new one is started when needed"
+        );
         // Ours to reap where it is our child; elsewhere there is nothing to do.
         if let Some(pid) = rustix::process::Pid::from_raw(self.pid) {
             let reaped = blocking::run("reap the launcher", move || -> Result<()> {
@@ -244,7 +307,12 @@ impl Launcher {
     }
 
     fn answer(&self, token: u64, answer: std::result::Result<i32, String>) {
-        let waiting = self.answers.lock().unwrap_or_else(PoisonError::into_inner).as_mut().and_then(|w| w.remove(&token));
+        let waiting = self
+            .answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .as_mut()
+            .and_then(|w| w.remove(&token));
         if let Some(tell) = waiting {
             // Fails when nobody waits any more, which is their choice.
             let _ = tell.send(answer);

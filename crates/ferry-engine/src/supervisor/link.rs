@@ -19,7 +19,10 @@ pub(crate) struct Link<Out, In> {
 
 impl<Out, In> Clone for Link<Out, In> {
     fn clone(&self) -> Self {
-        Self { socket: Arc::clone(&self.socket), frames: PhantomData }
+        Self {
+            socket: Arc::clone(&self.socket),
+            frames: PhantomData,
+        }
     }
 }
 
@@ -29,7 +32,10 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
         // The unsound part of `new` is a descriptor that its owner closes early; an `OwnedFd` that is moved in cannot be.
         #[allow(deprecated)]
         let socket = AsyncFd::new(socket)?;
-        Ok(Self { socket: Arc::new(socket), frames: PhantomData })
+        Ok(Self {
+            socket: Arc::new(socket),
+            frames: PhantomData,
+        })
     }
 
     /// Sends one frame; waits only where the other side is far behind.
@@ -39,7 +45,11 @@ impl<Out: Serialize, In: DeserializeOwned> Link<Out, In> {
             Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
             done => return done,
         }
-        self.socket.async_io(Interest::WRITABLE, |socket| transport::try_send(socket, &bytes, fds)).await
+        self.socket
+            .async_io(Interest::WRITABLE, |socket| {
+                transport::try_send(socket, &bytes, fds)
+            })
+            .await
     }
 
     /// The next frame with its descriptors; `None` once the other side is gone. Safe to drop at any await.

@@ -54,7 +54,9 @@ impl Netd {
             tokens: AtomicU64::new(1),
             connection: Mutex::new(Arc::new(OnceCell::new())),
         };
-        Self { shared: Arc::new(shared) }
+        Self {
+            shared: Arc::new(shared),
+        }
     }
 
     /// Binds a port on each address; gives the port chosen.
@@ -63,7 +65,18 @@ impl Netd {
     /// [`Kind::Internal`] with Docker's words for ports that are taken.
     pub(crate) async fn reserve(&self, proto: Proto, ips: Vec<IpAddr>, first: u16, last: u16) -> Result<u16> {
         let token = self.token();
-        let (answer, _) = self.ask(token, &ToNetd::Reserve { token, proto, ips, first, last }).await?;
+        let (answer, _) = self
+            .ask(
+                token,
+                &ToNetd::Reserve {
+                    token,
+                    proto,
+                    ips,
+                    first,
+                    last,
+                },
+            )
+            .await?;
         match answer {
             FromNetd::Reserved { port, .. } => Ok(port),
             other => Err(unexpected(&other)),
@@ -73,7 +86,9 @@ impl Netd {
     /// Relays a reserved port, or no longer.
     pub(crate) async fn relay(&self, port: HostPort, target: Option<SocketAddr>) -> Result<()> {
         let token = self.token();
-        self.ask(token, &ToNetd::Relay { token, port, target }).await.map(drop)
+        self.ask(token, &ToNetd::Relay { token, port, target })
+            .await
+            .map(drop)
     }
 
     /// Lets ports go. Where no netd runs there is nothing to let go.
@@ -104,7 +119,11 @@ impl Netd {
         for _ in 0..2 {
             let connection = self.connection().await?;
             let (tell, mut answers) = mpsc::unbounded_channel();
-            connection.answers.lock().unwrap_or_else(PoisonError::into_inner).insert(token, tell);
+            connection
+                .answers
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(token, tell);
             if connection.link.send(frame, &[]).await.is_err() {
                 self.forget();
                 continue;
@@ -116,33 +135,59 @@ impl Netd {
                     Ok(Some(FromNetd::Failed { kind, message, .. })) => return Err(failed(kind, message)),
                     Ok(Some(answer)) => return Ok((answer, held)),
                     Ok(None) => break,
-                    Err(_) => return Err(Error::new(Kind::Unavailable, "netd did not answer in time: try again")),
+                    Err(_) => {
+                        return Err(Error::new(
+                            Kind::Unavailable,
+                            "netd did not answer in time: try again",
+                        ));
+                    }
                 }
             }
             self.forget();
         }
-        Err(Error::new(Kind::Unavailable, "netd ends as soon as it is asked: try again"))
+        Err(Error::new(
+            Kind::Unavailable,
+            "netd ends as soon as it is asked: try again",
+        ))
     }
 
     fn forget(&self) {
-        *self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(OnceCell::new());
+        *self
+            .shared
+            .connection
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner) = Arc::new(OnceCell::new());
     }
 
     async fn connection(&self) -> Result<Connection> {
-        let slot = Arc::clone(&self.shared.connection.lock().unwrap_or_else(PoisonError::into_inner));
+        let slot = Arc::clone(
+            &self
+                .shared
+                .connection
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        );
         slot.get_or_try_init(|| self.connect()).await.cloned()
     }
 
     async fn connect(&self) -> Result<Connection> {
         let socket = match transport::connect(&self.shared.socket) {
             Ok(socket) => socket,
-            Err(e) if matches!(e.kind(), io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused) => {
+            Err(e)
+                if matches!(
+                    e.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
+                ) =>
+            {
                 self.shared.supervisor.netd(self.shared.socket.clone()).await?
             }
             Err(e) => return Err(Error::internal("connecting to netd", e)),
         };
         let link = Link::new(socket).map_err(|e| Error::internal("watching netd's link", e))?;
-        let connection = Connection { link, answers: Arc::default() };
+        let connection = Connection {
+            link,
+            answers: Arc::default(),
+        };
         tokio::spawn(connection.clone().listen());
         Ok(connection)
     }
@@ -160,17 +205,26 @@ impl Connection {
                 }
             }
         }
-        self.answers.lock().unwrap_or_else(PoisonError::into_inner).clear();
+        self.answers
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clear();
     }
 
     fn dispatch(&self, frame: FromNetd) {
         let (token, last) = match &frame {
             FromNetd::Hello { .. } => return,
             FromNetd::Held { token, .. } => (*token, false),
-            FromNetd::Reserved { token, .. } | FromNetd::Done { token } | FromNetd::Failed { token, .. } => (*token, true),
+            FromNetd::Reserved { token, .. } | FromNetd::Done { token } | FromNetd::Failed { token, .. } => {
+                (*token, true)
+            }
         };
         let mut answers = self.answers.lock().unwrap_or_else(PoisonError::into_inner);
-        let tell = if last { answers.remove(&token) } else { answers.get(&token).cloned() };
+        let tell = if last {
+            answers.remove(&token)
+        } else {
+            answers.get(&token).cloned()
+        };
         if let Some(tell) = tell {
             // Fails when nobody waits any more.
             let _ = tell.send(frame);
@@ -181,9 +235,11 @@ impl Connection {
 fn failed(kind: NetdFailure, message: String) -> Error {
     let kind = match kind {
         NetdFailure::Invalid => Kind::Invalid,
-        NetdFailure::Allocated | NetdFailure::InUse | NetdFailure::Exhausted | NetdFailure::NoSuchAddress | NetdFailure::Other => {
-            Kind::Internal
-        }
+        NetdFailure::Allocated
+        | NetdFailure::InUse
+        | NetdFailure::Exhausted
+        | NetdFailure::NoSuchAddress
+        | NetdFailure::Other => Kind::Internal,
     };
     Error::new(kind, message)
 }

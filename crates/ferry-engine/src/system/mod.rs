@@ -93,7 +93,10 @@ pub struct Facility {
 
 impl System {
     pub(crate) fn new(core: Arc<Core>) -> Self {
-        Self { core, started: SystemTime::now() }
+        Self {
+            core,
+            started: SystemTime::now(),
+        }
     }
 
     /// What the engine is and holds.
@@ -147,12 +150,22 @@ impl System {
     /// Where it cannot be measured.
     pub async fn disk_usage(&self) -> Result<DiskUsage> {
         let core = &self.core;
-        let filter = Filter { all: true, size: true, ..Filter::default() };
-        let containers = crate::containers::Containers::new(Arc::clone(core)).list(&filter).await?;
+        let filter = Filter {
+            all: true,
+            size: true,
+            ..Filter::default()
+        };
+        let containers = crate::containers::Containers::new(Arc::clone(core))
+            .list(&filter)
+            .await?;
         let volumes = core.volumes.usage().await?;
         let store = core.store.clone();
         let usage = blocking::run("measure the store", move || store.usage()).await?;
-        Ok(DiskUsage { containers, volumes, layers: usage.blob_bytes + usage.layer_bytes })
+        Ok(DiskUsage {
+            containers,
+            volumes,
+            layers: usage.blob_bytes + usage.layer_bytes,
+        })
     }
 
     /// What the host offers and what that enables.
@@ -162,7 +175,13 @@ impl System {
     #[allow(clippy::unused_async)]
     pub async fn check(&self) -> Result<Vec<Facility>> {
         let rows = self.core.kernel.host().facilities.iter();
-        Ok(rows.map(|(name, (available, enables))| Facility { name: name.clone(), available: *available, enables: enables.clone() }).collect())
+        Ok(rows
+            .map(|(name, (available, enables))| Facility {
+                name: name.clone(),
+                available: *available,
+                enables: enables.clone(),
+            })
+            .collect())
     }
 }
 
@@ -199,7 +218,13 @@ fn file_system(path: &std::path::Path) -> String {
 
 fn memory_total() -> u64 {
     let text = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let kib = text.lines().find_map(|l| l.strip_prefix("MemTotal:")?.split_whitespace().next()?.parse::<u64>().ok());
+    let kib = text.lines().find_map(|l| {
+        l.strip_prefix("MemTotal:")?
+            .split_whitespace()
+            .next()?
+            .parse::<u64>()
+            .ok()
+    });
     kib.unwrap_or(0) * 1024
 }
 

@@ -4,8 +4,9 @@
 
 use crate::{Error, Result};
 use rustix::fs::{
-    AtFlags, Dir, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps, Uid, XattrFlags, fchown,
-    fgetxattr, flistxattr, fsetxattr, linkat, mkdirat, mknodat, openat, openat2, readlinkat, statat, symlinkat, utimensat,
+    AtFlags, Dir, FileType, Gid, Mode, OFlags, RawDir, ResolveFlags, Stat, Timespec, Timestamps, Uid,
+    XattrFlags, fchown, fgetxattr, flistxattr, fsetxattr, linkat, mkdirat, mknodat, openat, openat2,
+    readlinkat, statat, symlinkat, utimensat,
 };
 use rustix::io::Errno;
 use std::collections::BTreeMap;
@@ -23,7 +24,12 @@ const MAX_XATTR: usize = 64 * 1024;
 /// # Errors
 /// [`crate::Kind::Invalid`] when there is a file at `path`; [`crate::Kind::Internal`] when something cannot be copied.
 pub(crate) fn copy_up(image: BorrowedFd<'_>, path: &str, volume: &Path) -> Result<bool> {
-    let failed = |what: &str, e: Errno| Error::internal(format!("failed to populate volume: {what}"), std::io::Error::from(e));
+    let failed = |what: &str, e: Errno| {
+        Error::internal(
+            format!("failed to populate volume: {what}"),
+            std::io::Error::from(e),
+        )
+    };
     let beneath = path.trim_start_matches('/');
     let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK | OFlags::NOCTTY;
     let resolve = ResolveFlags::IN_ROOT | ResolveFlags::NO_MAGICLINKS;
@@ -32,17 +38,29 @@ pub(crate) fn copy_up(image: BorrowedFd<'_>, path: &str, volume: &Path) -> Resul
         Ok(found) => found,
         Err(Errno::NOENT) => return Ok(false),
         Err(Errno::NOTDIR) => {
-            return Err(Error::invalid(format!("cannot mount volume over existing file, file exists {path}")));
+            return Err(Error::invalid(format!(
+                "cannot mount volume over existing file, file exists {path}"
+            )));
         }
         Err(e) => return Err(failed(path, e)),
     };
-    let target = rustix::fs::open(volume, OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW, Mode::empty())
-        .map_err(|e| failed(&volume.display().to_string(), e))?;
+    let target = rustix::fs::open(
+        volume,
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+        Mode::empty(),
+    )
+    .map_err(|e| failed(&volume.display().to_string(), e))?;
     if !is_empty(target.as_fd()).map_err(|e| failed("reading the volume", e))? {
         return Ok(false);
     }
-    let mut copy = Copy { root: target.try_clone().map_err(|e| Error::internal("failed to populate volume", e))?, links: BTreeMap::new() };
-    copy.directory(source.as_fd(), target.as_fd(), "", 0).map_err(|e| failed(path, e))?;
+    let mut copy = Copy {
+        root: target
+            .try_clone()
+            .map_err(|e| Error::internal("failed to populate volume", e))?,
+        links: BTreeMap::new(),
+    };
+    copy.directory(source.as_fd(), target.as_fd(), "", 0)
+        .map_err(|e| failed(path, e))?;
     let found = rustix::fs::fstat(&source).map_err(|e| failed(path, e))?;
     attributes(source.as_fd(), target.as_fd(), &found).map_err(|e| failed(path, e))?;
     rustix::fs::syncfs(&target).map_err(|e| failed("syncing", e))?;
@@ -51,7 +69,12 @@ pub(crate) fn copy_up(image: BorrowedFd<'_>, path: &str, volume: &Path) -> Resul
 
 fn is_empty(dir: BorrowedFd<'_>) -> rustix::io::Result<bool> {
     let mut buffer = Vec::with_capacity(1024);
-    let fresh = openat(dir, c".", OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC, Mode::empty())?;
+    let fresh = openat(
+        dir,
+        c".",
+        OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
     let mut entries = RawDir::new(fresh, buffer.spare_capacity_mut());
     while let Some(entry) = entries.next() {
         if ![c".", c".."].contains(&entry?.file_name()) {
@@ -68,7 +91,13 @@ struct Copy {
 }
 
 impl Copy {
-    fn directory(&mut self, from: BorrowedFd<'_>, to: BorrowedFd<'_>, path: &str, depth: usize) -> rustix::io::Result<()> {
+    fn directory(
+        &mut self,
+        from: BorrowedFd<'_>,
+        to: BorrowedFd<'_>,
+        path: &str,
+        depth: usize,
+    ) -> rustix::io::Result<()> {
         if depth > MAX_DEPTH {
             return Err(Errno::LOOP);
         }
@@ -78,7 +107,11 @@ impl Copy {
             if [c".", c".."].contains(&name) {
                 continue;
             }
-            let below = format!("{path}{}{}", if path.is_empty() { "" } else { "/" }, name.to_string_lossy());
+            let below = format!(
+                "{path}{}{}",
+                if path.is_empty() { "" } else { "/" },
+                name.to_string_lossy()
+            );
             self.entry(from, to, (name, &below), depth)?;
         }
         Ok(())
@@ -118,16 +151,32 @@ impl Copy {
             }
             FileType::Socket | FileType::Unknown => Ok(()),
             kind => {
-                mknodat(to, name, kind, Mode::from_raw_mode(found.st_mode & 0o7777), found.st_rdev)?;
+                mknodat(
+                    to,
+                    name,
+                    kind,
+                    Mode::from_raw_mode(found.st_mode & 0o7777),
+                    found.st_rdev,
+                )?;
                 by_name(to, name, &found)?;
-                rustix::fs::chmodat(to, name, Mode::from_raw_mode(found.st_mode & 0o7777), AtFlags::empty())
+                rustix::fs::chmodat(
+                    to,
+                    name,
+                    Mode::from_raw_mode(found.st_mode & 0o7777),
+                    AtFlags::empty(),
+                )
             }
         }
     }
 }
 
 fn file(from: BorrowedFd<'_>, to: BorrowedFd<'_>, name: &CStr, found: &Stat) -> rustix::io::Result<()> {
-    let source = openat(from, name, OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK, Mode::empty())?;
+    let source = openat(
+        from,
+        name,
+        OFlags::RDONLY | OFlags::NOFOLLOW | OFlags::CLOEXEC | OFlags::NONBLOCK,
+        Mode::empty(),
+    )?;
     let flags = OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let target = openat(to, name, flags, Mode::from_raw_mode(0o600))?;
     contents(&source, &target)?;
@@ -171,7 +220,11 @@ fn times(found: &Stat) -> Timestamps {
 
 /// Owner before mode, since a change of owner clears set-id bits; attributes before times.
 fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, found: &Stat) -> rustix::io::Result<()> {
-    fchown(to, Some(Uid::from_raw(found.st_uid)), Some(Gid::from_raw(found.st_gid)))?;
+    fchown(
+        to,
+        Some(Uid::from_raw(found.st_uid)),
+        Some(Gid::from_raw(found.st_gid)),
+    )?;
     rustix::fs::fchmod(to, Mode::from_raw_mode(found.st_mode & 0o7777))?;
     extended(from, to)?;
     rustix::fs::futimens(to, &times(found))
@@ -179,7 +232,13 @@ fn attributes(from: BorrowedFd<'_>, to: BorrowedFd<'_>, found: &Stat) -> rustix:
 
 fn by_name(to: BorrowedFd<'_>, name: &CStr, found: &Stat) -> rustix::io::Result<()> {
     let flags = AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::chownat(to, name, Some(Uid::from_raw(found.st_uid)), Some(Gid::from_raw(found.st_gid)), flags)?;
+    rustix::fs::chownat(
+        to,
+        name,
+        Some(Uid::from_raw(found.st_uid)),
+        Some(Gid::from_raw(found.st_gid)),
+        flags,
+    )?;
     utimensat(to, name, &times(found), flags)
 }
 
@@ -191,7 +250,9 @@ fn extended(from: BorrowedFd<'_>, to: BorrowedFd<'_>) -> rustix::io::Result<()> 
         length => length?,
     };
     for name in names[..length].split_inclusive(|b| *b == 0) {
-        let Ok(name) = CStr::from_bytes_with_nul(name) else { continue };
+        let Ok(name) = CStr::from_bytes_with_nul(name) else {
+            continue;
+        };
         if name.to_bytes().starts_with(b"trusted.overlay.") {
             continue;
         }
@@ -231,12 +292,21 @@ mod tests {
         let found = fs::metadata(volume.join("a")).unwrap();
         assert_eq!((found.mode() & 0o7777, found.nlink()), (0o4755, 2));
         assert_eq!(fs::metadata(volume.join("deep/b")).unwrap().ino(), found.ino());
-        assert_eq!(fs::read_link(volume.join("link")).unwrap(), Path::new("/etc/passwd"));
+        assert_eq!(
+            fs::read_link(volume.join("link")).unwrap(),
+            Path::new("/etc/passwd")
+        );
         assert_eq!(fs::metadata(&volume).unwrap().mode() & 0o7777, 0o1777);
-        assert!(!copy_up(root.as_fd(), "/srv", &volume).unwrap(), "not into a volume that has something");
+        assert!(
+            !copy_up(root.as_fd(), "/srv", &volume).unwrap(),
+            "not into a volume that has something"
+        );
         let other = dir.path().join("other");
         fs::create_dir(&other).unwrap();
-        assert!(!copy_up(root.as_fd(), "/out", &other).unwrap(), "beneath the image's root there is no /etc");
+        assert!(
+            !copy_up(root.as_fd(), "/out", &other).unwrap(),
+            "beneath the image's root there is no /etc"
+        );
         assert!(copy_up(root.as_fd(), "/srv/a", &other).is_err());
         assert!(!copy_up(root.as_fd(), "/nowhere", &other).unwrap());
     }

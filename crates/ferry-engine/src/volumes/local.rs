@@ -19,7 +19,11 @@ fn failed<'a>(op: &'a str, path: &'a Path) -> impl FnOnce(io::Error) -> Error + 
 
 /// Matches records with directories; empties the trash.
 pub(super) fn open(root: &Path, db: &Db) -> Result<BTreeMap<String, Record>> {
-    DirBuilder::new().recursive(true).mode(0o701).create(root).map_err(failed("making", root))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o701)
+        .create(root)
+        .map_err(failed("making", root))?;
     empty_trash(root)?;
     let mut records = BTreeMap::new();
     for (name, value) in db.load(db::VOLUMES)? {
@@ -29,17 +33,29 @@ pub(super) fn open(root: &Path, db: &Db) -> Result<BTreeMap<String, Record>> {
                 tracing::warn!(volume = name, "its directory is gone, and so is the volume");
                 db.delete_lazy(db::VOLUMES, &name)?;
             }
-            Err(error) => tracing::error!(volume = name, %error, "the record of a volume cannot be read; its directory is taken in anew"),
+            Err(error) => {
+                tracing::error!(volume = name, %error, "the record of a volume cannot be read; its directory is taken in anew")
+            }
         }
     }
     for entry in fs::read_dir(root).map_err(failed("reading", root))? {
         let entry = entry.map_err(failed("reading", root))?;
-        let Ok(name) = entry.file_name().into_string() else { continue };
+        let Ok(name) = entry.file_name().into_string() else {
+            continue;
+        };
         if name.starts_with('.') || records.contains_key(&name) || !entry.path().join("_data").is_dir() {
             continue;
         }
-        let created = entry.metadata().and_then(|m| m.modified()).unwrap_or_else(|_| SystemTime::now());
-        let record = Record { name: name.clone(), created, labels: BTreeMap::new(), options: BTreeMap::new() };
+        let created = entry
+            .metadata()
+            .and_then(|m| m.modified())
+            .unwrap_or_else(|_| SystemTime::now());
+        let record = Record {
+            name: name.clone(),
+            created,
+            labels: BTreeMap::new(),
+            options: BTreeMap::new(),
+        };
         db.put_lazy(db::VOLUMES, &name, &record)?;
         records.insert(name, record);
     }
@@ -48,14 +64,22 @@ pub(super) fn open(root: &Path, db: &Db) -> Result<BTreeMap<String, Record>> {
 
 /// A volume's directory, durable.
 pub(super) fn make(data: &Path) -> Result<()> {
-    let Some(dir) = data.parent() else { return Err(Error::invalid("a volume without a directory")) };
-    DirBuilder::new().recursive(true).mode(0o701).create(dir).map_err(failed("making", dir))?;
+    let Some(dir) = data.parent() else {
+        return Err(Error::invalid("a volume without a directory"));
+    };
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o701)
+        .create(dir)
+        .map_err(failed("making", dir))?;
     match DirBuilder::new().mode(0o755).create(data) {
         Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(failed("making", data)(e)),
         _ => {}
     }
     for path in [Some(dir), dir.parent()].into_iter().flatten() {
-        fs::File::open(path).and_then(|f| f.sync_all()).map_err(failed("syncing", path))?;
+        fs::File::open(path)
+            .and_then(|f| f.sync_all())
+            .map_err(failed("syncing", path))?;
     }
     Ok(())
 }
@@ -63,7 +87,11 @@ pub(super) fn make(data: &Path) -> Result<()> {
 /// Takes a volume's directory away in one step.
 pub(super) fn to_trash(root: &Path, name: &str) -> Result<()> {
     let trash = root.join(TRASH);
-    DirBuilder::new().recursive(true).mode(0o700).create(&trash).map_err(failed("making", &trash))?;
+    DirBuilder::new()
+        .recursive(true)
+        .mode(0o700)
+        .create(&trash)
+        .map_err(failed("making", &trash))?;
     let (from, to) = (root.join(name), trash.join(crate::ids::random()?));
     match fs::rename(&from, &to) {
         Err(e) if e.kind() != io::ErrorKind::NotFound => Err(failed("removing", &from)(e)),
@@ -92,7 +120,9 @@ pub(super) fn size(dir: &Path) -> Result<u64> {
     let mut todo = vec![dir.to_path_buf()];
     while let Some(next) = todo.pop() {
         // Files come and go while they are counted.
-        let Ok(entries) = fs::read_dir(&next) else { continue };
+        let Ok(entries) = fs::read_dir(&next) else {
+            continue;
+        };
         for entry in entries.flatten() {
             let Ok(found) = entry.metadata() else { continue };
             if found.is_dir() {
@@ -109,10 +139,15 @@ pub(super) fn size(dir: &Path) -> Result<u64> {
 /// [`crate::Kind::Invalid`] with Docker's words.
 pub(super) fn check_name(name: &str) -> Result<()> {
     if name.len() == 1 {
-        return Err(Error::invalid("create: volume name is too short, names should be at least two alphanumeric characters".to_owned()));
+        return Err(Error::invalid(
+            "create: volume name is too short, names should be at least two alphanumeric characters"
+                .to_owned(),
+        ));
     }
     let legal = name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
-        && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
+        && name
+            .bytes()
+            .all(|b| b.is_ascii_alphanumeric() || b"_.-".contains(&b));
     if legal && name.len() <= 255 {
         return Ok(());
     }
@@ -127,11 +162,16 @@ pub(super) fn check_name(name: &str) -> Result<()> {
 /// # Errors
 /// [`crate::Kind::Invalid`] for an unknown option, [`crate::Kind::Unsupported`] for file systems that the engine does not mount.
 pub(super) fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
-    if let Some(key) = options.keys().find(|k| !["type", "o", "device", "size"].contains(&k.as_str())) {
+    if let Some(key) = options
+        .keys()
+        .find(|k| !["type", "o", "device", "size"].contains(&k.as_str()))
+    {
         return Err(Error::invalid(format!("invalid option: {key:?}")));
     }
     if options.contains_key("size") {
-        return Err(Error::unsupported("volume option size is not supported: quotas of the file system are needed"));
+        return Err(Error::unsupported(
+            "volume option size is not supported: quotas of the file system are needed",
+        ));
     }
     let get = |key: &str| options.get(key).map_or("", String::as_str);
     if options.is_empty() {
@@ -156,7 +196,9 @@ pub(super) fn check_options(options: &BTreeMap<String, String>) -> Result<()> {
 /// The directory that the options bind.
 pub(super) fn bound(options: &BTreeMap<String, String>) -> Option<PathBuf> {
     let kind = options.get("type").map_or("", String::as_str);
-    let binds = options.get("o").is_some_and(|o| matches!(o.as_str(), "bind" | "rbind"));
+    let binds = options
+        .get("o")
+        .is_some_and(|o| matches!(o.as_str(), "bind" | "rbind"));
     let device = options.get("device")?;
     (binds && ["", "none", "bind"].contains(&kind) && device.starts_with('/')).then(|| device.into())
 }
@@ -182,7 +224,12 @@ mod tests {
         ] {
             assert_eq!(check_options(&options(&pairs)).unwrap_err().to_string(), text);
         }
-        assert!(check_options(&options(&[("type", "nfs"), ("device", ":/x")])).unwrap_err().to_string().contains("type=nfs"));
+        assert!(
+            check_options(&options(&[("type", "nfs"), ("device", ":/x")]))
+                .unwrap_err()
+                .to_string()
+                .contains("type=nfs")
+        );
     }
 
     #[test]

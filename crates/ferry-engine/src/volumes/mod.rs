@@ -83,7 +83,12 @@ pub(crate) struct Pin {
 
 impl Drop for Pin {
     fn drop(&mut self) {
-        let mut pins = self.volumes.shared.pins.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut pins = self
+            .volumes
+            .shared
+            .pins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
         if let Some(count) = pins.get_mut(&self.name) {
             *count -= 1;
             if *count == 0 {
@@ -98,8 +103,17 @@ impl Volumes {
     pub(crate) fn load(config: &Config, db: Db, events: Events, table: Arc<Table>) -> Result<Self> {
         let root = config.data_root.join("volumes");
         let records = local::open(&root, &db)?;
-        let shared = Shared { root, db, events, table, records: RwLock::new(records), pins: Mutex::default() };
-        Ok(Self { shared: Arc::new(shared) })
+        let shared = Shared {
+            root,
+            db,
+            events,
+            table,
+            records: RwLock::new(records),
+            pins: Mutex::default(),
+        };
+        Ok(Self {
+            shared: Arc::new(shared),
+        })
     }
 
     /// Makes a volume; an empty name makes an anonymous one. One of this name and driver that is there is answered as it is.
@@ -115,7 +129,12 @@ impl Volumes {
     ) -> Result<VolumeView> {
         let this = self.clone();
         let (name, driver) = (name.to_owned(), driver.to_owned());
-        blocking::owned(async move { this.ensure(&name, &driver, options, labels).await.map(|(view, _)| view) }).await
+        blocking::owned(async move {
+            this.ensure(&name, &driver, options, labels)
+                .await
+                .map(|(view, _)| view)
+        })
+        .await
     }
 
     /// As `create`, and pinned.
@@ -152,14 +171,23 @@ impl Volumes {
         if let Some(record) = self.shared.get(&name) {
             return Ok((self.view(&record), pin));
         }
-        let record = Record { name: name.clone(), created: SystemTime::now(), labels, options };
+        let record = Record {
+            name: name.clone(),
+            created: SystemTime::now(),
+            labels,
+            options,
+        };
         let dir = self.shared.root.join(&name).join("_data");
         let make = blocking::run("make a volume", move || local::make(&dir));
         let put = self.shared.db.put(db::VOLUMES, &name, &record);
         let (made, put) = tokio::join!(make, put);
         made?;
         put?;
-        self.shared.records.write().unwrap_or_else(PoisonError::into_inner).insert(name.clone(), record.clone());
+        self.shared
+            .records
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .insert(name.clone(), record.clone());
         self.publish(&name, "create", &[]);
         Ok((self.view(&record), pin))
     }
@@ -172,7 +200,12 @@ impl Volumes {
     pub async fn list(&self, filters: &BTreeMap<String, Vec<String>>) -> Result<Vec<VolumeView>> {
         let filters = Filters::new(filters, &["dangling", "driver", "label", "label!", "name"])?;
         let dangling = filters.boolean("dangling")?;
-        let records = self.shared.records.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let records = self
+            .shared
+            .records
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let mut views: Vec<VolumeView> = records.values().map(|r| self.view(r)).collect();
         views.retain(|v| {
             filters.any("driver", |d| d == v.driver)
@@ -189,7 +222,10 @@ impl Volumes {
     /// [`crate::Kind::NotFound`]: `get x: no such volume`.
     #[allow(clippy::unused_async)]
     pub async fn inspect(&self, name: &str) -> Result<VolumeView> {
-        let record = self.shared.get(name).ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?;
+        let record = self
+            .shared
+            .get(name)
+            .ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?;
         Ok(self.view(&record))
     }
 
@@ -210,23 +246,38 @@ impl Volumes {
             None => return Err(Error::not_found(format!("get {name}: no such volume"))),
         };
         let users = self.users(name);
-        let pinned = self.shared.pins.lock().unwrap_or_else(PoisonError::into_inner).contains_key(name);
+        let pinned = self
+            .shared
+            .pins
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .contains_key(name);
         if !users.is_empty() || pinned {
             let text = format!("remove {name}: volume is in use - [{}]", users.join(", "));
             return Err(Error::conflict(text));
         }
-        self.shared.records.write().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.shared
+            .records
+            .write()
+            .unwrap_or_else(PoisonError::into_inner)
+            .remove(name);
         let (root, of) = (self.shared.root.clone(), record.name.clone());
         let trash = blocking::run("remove a volume", move || local::to_trash(&root, &of)).await;
         if let Err(error) = trash {
-            self.shared.records.write().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), record);
+            self.shared
+                .records
+                .write()
+                .unwrap_or_else(PoisonError::into_inner)
+                .insert(name.to_owned(), record);
             return Err(Error::new(error.kind(), format!("remove {name}: {error}")));
         }
         self.shared.db.delete(db::VOLUMES, name).await?;
         self.publish(name, "destroy", &[]);
         let root = self.shared.root.clone();
         tokio::spawn(async move {
-            if let Err(error) = blocking::run("empty the volumes' trash", move || local::empty_trash(&root)).await {
+            if let Err(error) =
+                blocking::run("empty the volumes' trash", move || local::empty_trash(&root)).await
+            {
                 tracing::error!(%error, "removed volumes still take space");
             }
         });
@@ -240,7 +291,12 @@ impl Volumes {
     pub async fn prune(&self, filter: PruneFilter) -> Result<PruneReport> {
         let filters = Filters::new(&filter.filters, &["all", "label", "label!"])?;
         let all = filters.boolean("all")?.unwrap_or(false);
-        let records = self.shared.records.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let records = self
+            .shared
+            .records
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .clone();
         let mut report = PruneReport::default();
         for record in records.values() {
             let wanted = all || record.labels.contains_key(ANONYMOUS);
@@ -269,7 +325,10 @@ impl Volumes {
 
     /// The directory that is mounted for a volume: its own, or the one that its options bind.
     pub(crate) fn source(&self, name: &str) -> Result<PathBuf> {
-        let record = self.shared.get(name).ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?;
+        let record = self
+            .shared
+            .get(name)
+            .ok_or_else(|| Error::not_found(format!("get {name}: no such volume")))?;
         Ok(local::bound(&record.options).unwrap_or_else(|| self.shared.root.join(name).join("_data")))
     }
 
@@ -284,7 +343,10 @@ impl Volumes {
     pub(crate) fn pin(&self, name: &str) -> Pin {
         let mut pins = self.shared.pins.lock().unwrap_or_else(PoisonError::into_inner);
         *pins.entry(name.to_owned()).or_default() += 1;
-        Pin { volumes: self.clone(), name: name.to_owned() }
+        Pin {
+            volumes: self.clone(),
+            name: name.to_owned(),
+        }
     }
 
     fn users(&self, name: &str) -> Vec<String> {
@@ -301,7 +363,13 @@ impl Volumes {
         VolumeView {
             name: record.name.clone(),
             driver: "local".into(),
-            mountpoint: self.shared.root.join(&record.name).join("_data").to_string_lossy().into_owned(),
+            mountpoint: self
+                .shared
+                .root
+                .join(&record.name)
+                .join("_data")
+                .to_string_lossy()
+                .into_owned(),
             labels: record.labels.clone(),
             options: record.options.clone(),
             created: record.created,
@@ -315,6 +383,10 @@ impl Volumes {
 
 impl Shared {
     fn get(&self, name: &str) -> Option<Record> {
-        self.records.read().unwrap_or_else(PoisonError::into_inner).get(name).cloned()
+        self.records
+            .read()
+            .unwrap_or_else(PoisonError::into_inner)
+            .get(name)
+            .cloned()
     }
 }

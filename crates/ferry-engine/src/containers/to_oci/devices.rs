@@ -24,7 +24,13 @@ pub(crate) struct Devices {
 
 fn rule(allow: bool, kind: &str, numbers: (Option<i64>, Option<i64>), access: &str) -> DeviceRule {
     let kind = (!kind.is_empty()).then(|| kind.to_owned());
-    DeviceRule { allow, kind, major: numbers.0, minor: numbers.1, access: Some(access.to_owned()) }
+    DeviceRule {
+        allow,
+        kind,
+        major: numbers.0,
+        minor: numbers.1,
+        access: Some(access.to_owned()),
+    }
 }
 
 /// Docker's: nothing but null, zero, full, random, urandom, tty, console; fuse named as denied.
@@ -48,9 +54,15 @@ pub(crate) fn devices(asked: &ContainerSpec) -> Result<Devices> {
         for mapping in resources.devices.iter().filter(|m| m.host != m.container) {
             nodes.extend(mapped(mapping)?.0);
         }
-        return Ok(Devices { nodes, rules: vec![rule(true, "", (None, None), "rwm")] });
+        return Ok(Devices {
+            nodes,
+            rules: vec![rule(true, "", (None, None), "rwm")],
+        });
     }
-    let mut all = Devices { nodes: Vec::new(), rules: default_rules() };
+    let mut all = Devices {
+        nodes: Vec::new(),
+        rules: default_rules(),
+    };
     for mapping in &resources.devices {
         let (nodes, rules) = mapped(mapping)?;
         all.nodes.extend(nodes);
@@ -63,14 +75,24 @@ pub(crate) fn devices(asked: &ContainerSpec) -> Result<Devices> {
 }
 
 fn mapped(mapping: &DeviceMapping) -> Result<(Vec<Device>, Vec<DeviceRule>)> {
-    let DeviceMapping { host, container, permissions } = mapping;
+    let DeviceMapping {
+        host,
+        container,
+        permissions,
+    } = mapping;
     let inside = if container.is_empty() { host } else { container };
-    let access = if permissions.is_empty() { "rwm" } else { permissions };
+    let access = if permissions.is_empty() {
+        "rwm"
+    } else {
+        permissions
+    };
     if access.len() > 3 || !access.bytes().all(|b| b"rwm".contains(&b)) {
         return Err(Error::invalid(format!("invalid device mode: {permissions}")));
     }
     let failed = |why: String| {
-        Error::invalid(format!("error gathering device information while adding custom device {host:?}: {why}"))
+        Error::invalid(format!(
+            "error gathering device information while adding custom device {host:?}: {why}"
+        ))
     };
     let mut nodes = Vec::new();
     let found = std::fs::canonicalize(host).map_err(|e| failed(reason(&e)))?;
@@ -82,7 +104,10 @@ fn mapped(mapping: &DeviceMapping) -> Result<(Vec<Device>, Vec<DeviceRule>)> {
     if nodes.is_empty() {
         return Err(failed("not a device node".into()));
     }
-    let rules = nodes.iter().map(|n| rule(true, &n.kind, (Some(n.major), Some(n.minor)), access)).collect();
+    let rules = nodes
+        .iter()
+        .map(|n| rule(true, &n.kind, (Some(n.major), Some(n.minor)), access))
+        .collect();
     Ok((nodes, rules))
 }
 
@@ -97,7 +122,9 @@ fn reason(error: &std::io::Error) -> String {
 
 /// Every node below a directory, but for the terminals and memory that each container has of its own.
 fn walk(dir: &Path, inside: &str, nodes: &mut Vec<Device>, depth: usize) {
-    let Ok(entries) = std::fs::read_dir(dir) else { return };
+    let Ok(entries) = std::fs::read_dir(dir) else {
+        return;
+    };
     let mut entries: Vec<_> = entries.flatten().collect();
     entries.sort_by_key(std::fs::DirEntry::file_name);
     for entry in entries {
@@ -105,7 +132,17 @@ fn walk(dir: &Path, inside: &str, nodes: &mut Vec<Device>, depth: usize) {
         let Some(name) = name.to_str() else { continue };
         let Ok(kind) = entry.file_type() else { continue };
         let path = format!("{}/{name}", inside.trim_end_matches('/'));
-        let own = ["pts", "shm", "fd", "mqueue", ".lxc", ".lxd-mounts", ".udev", "console"].contains(&name);
+        let own = [
+            "pts",
+            "shm",
+            "fd",
+            "mqueue",
+            ".lxc",
+            ".lxd-mounts",
+            ".udev",
+            "console",
+        ]
+        .contains(&name);
         if own || nodes.len() >= MAX_NODES {
             continue;
         }
@@ -140,7 +177,13 @@ fn node(path: &Path, inside: &str) -> Option<Device> {
 /// # Errors
 /// [`crate::Kind::Invalid`].
 pub(crate) fn parse_rule(text: &str) -> Result<DeviceRule> {
-    let number = |t: &str| if t == "*" { Some(-1) } else { t.parse::<i64>().ok().filter(|n| *n >= 0) };
+    let number = |t: &str| {
+        if t == "*" {
+            Some(-1)
+        } else {
+            t.parse::<i64>().ok().filter(|n| *n >= 0)
+        }
+    };
     let parsed = || {
         let mut words = text.split(' ');
         let (kind, numbers, access) = (words.next()?, words.next()?, words.next()?);
@@ -149,7 +192,12 @@ pub(crate) fn parse_rule(text: &str) -> Result<DeviceRule> {
             && (1..=3).contains(&access.len())
             && access.bytes().all(|b| b"rwm".contains(&b))
             && words.next().is_none();
-        sound.then_some(rule(true, kind, (Some(number(major)?), Some(number(minor)?)), access))
+        sound.then_some(rule(
+            true,
+            kind,
+            (Some(number(major)?), Some(number(minor)?)),
+            access,
+        ))
     };
     parsed().ok_or_else(|| Error::invalid(format!("invalid device cgroup rule format: '{text}'")))
 }
@@ -159,15 +207,28 @@ pub(crate) fn parse_rule(text: &str) -> Result<DeviceRule> {
 /// # Errors
 /// [`crate::Kind::Invalid`] for a path that is no block device.
 pub(crate) fn block_devices(resources: &Resources) -> Result<BlockDevices> {
-    let rates = [&resources.blkio_read_bps, &resources.blkio_write_bps, &resources.blkio_read_iops, &resources.blkio_write_iops];
-    let paths = rates.into_iter().flatten().map(|(p, _)| p).chain(resources.blkio_weight_device.iter().map(|(p, _)| p));
+    let rates = [
+        &resources.blkio_read_bps,
+        &resources.blkio_write_bps,
+        &resources.blkio_read_iops,
+        &resources.blkio_write_iops,
+    ];
+    let paths = rates
+        .into_iter()
+        .flatten()
+        .map(|(p, _)| p)
+        .chain(resources.blkio_weight_device.iter().map(|(p, _)| p));
     let mut all = BTreeMap::new();
     for path in paths {
-        let found = stat(path.as_str()).map_err(|e| Error::invalid(format!("{path}: {}", reason(&e.into()))))?;
+        let found =
+            stat(path.as_str()).map_err(|e| Error::invalid(format!("{path}: {}", reason(&e.into()))))?;
         if FileType::from_raw_mode(found.st_mode) != FileType::BlockDevice {
             return Err(Error::invalid(format!("{path}: not a block device")));
         }
-        all.insert(path.clone(), (i64::from(major(found.st_rdev)), i64::from(minor(found.st_rdev))));
+        all.insert(
+            path.clone(),
+            (i64::from(major(found.st_rdev)), i64::from(minor(found.st_rdev))),
+        );
     }
     Ok(all)
 }
@@ -180,8 +241,19 @@ mod tests {
     #[test]
     fn rules_are_parsed_or_refused() {
         let parsed = parse_rule("c 42:* rmw").unwrap();
-        assert_eq!((parsed.kind.as_deref(), parsed.major, parsed.minor), (Some("c"), Some(42), Some(-1)));
-        for bad in ["", "c 1 r", "x 1:1 r", "c 1:1 rx", "c 1:1  r", "c 1:1 rwmr", "c -1:2 r"] {
+        assert_eq!(
+            (parsed.kind.as_deref(), parsed.major, parsed.minor),
+            (Some("c"), Some(42), Some(-1))
+        );
+        for bad in [
+            "",
+            "c 1 r",
+            "x 1:1 r",
+            "c 1:1 rx",
+            "c 1:1  r",
+            "c 1:1 rwmr",
+            "c -1:2 r",
+        ] {
             let error = parse_rule(bad).unwrap_err().to_string();
             assert_eq!(error, format!("invalid device cgroup rule format: '{bad}'"));
         }
@@ -190,15 +262,32 @@ mod tests {
     #[test]
     fn a_mapped_device_is_made_and_allowed() {
         let mut spec = asked();
-        let mapping = |host: &str| DeviceMapping { host: host.into(), container: "/dev/nul".into(), permissions: "r".into() };
+        let mapping = |host: &str| DeviceMapping {
+            host: host.into(),
+            container: "/dev/nul".into(),
+            permissions: "r".into(),
+        };
         spec.resources.devices = vec![mapping("/dev/null")];
         let made = devices(&spec).unwrap();
-        assert_eq!((made.nodes[0].path.as_str(), made.nodes[0].major, made.nodes[0].minor), ("/dev/nul", 1, 3));
+        assert_eq!(
+            (
+                made.nodes[0].path.as_str(),
+                made.nodes[0].major,
+                made.nodes[0].minor
+            ),
+            ("/dev/nul", 1, 3)
+        );
         assert_eq!(made.rules.last().unwrap().access.as_deref(), Some("r"));
-        for (host, why) in [("/dev/no-such", "no such file or directory"), ("/etc/passwd", "not a device node")] {
+        for (host, why) in [
+            ("/dev/no-such", "no such file or directory"),
+            ("/etc/passwd", "not a device node"),
+        ] {
             spec.resources.devices = vec![mapping(host)];
             let error = devices(&spec).unwrap_err().to_string();
-            assert_eq!(error, format!("error gathering device information while adding custom device {host:?}: {why}"));
+            assert_eq!(
+                error,
+                format!("error gathering device information while adding custom device {host:?}: {why}")
+            );
         }
     }
 }

@@ -10,8 +10,22 @@ const CPU_PERIOD: i64 = 100_000;
 
 /// Limits that setrlimit(2) knows.
 const RLIMITS: [&str; 16] = [
-    "as", "core", "cpu", "data", "fsize", "locks", "memlock", "msgqueue", "nice", "nofile", "nproc", "rss", "rtprio",
-    "rttime", "sigpending", "stack",
+    "as",
+    "core",
+    "cpu",
+    "data",
+    "fsize",
+    "locks",
+    "memlock",
+    "msgqueue",
+    "nice",
+    "nofile",
+    "nproc",
+    "rss",
+    "rtprio",
+    "rttime",
+    "sigpending",
+    "stack",
 ];
 
 /// Major and minor numbers of block devices, by path.
@@ -44,8 +58,16 @@ pub(crate) fn resources(asked: &Resources, block: &BlockDevices) -> oci::Resourc
         devices: _,
         device_cgroup_rules: _,
     } = asked;
-    let pids = pids_limit.filter(|l| *l != 0).map(|l| oci::Pids { limit: Some(l.max(-1)) });
-    oci::Resources { memory: memory(asked), cpu: cpu(asked), pids, block_io: block_io(asked, block), ..oci::Resources::default() }
+    let pids = pids_limit.filter(|l| *l != 0).map(|l| oci::Pids {
+        limit: Some(l.max(-1)),
+    });
+    oci::Resources {
+        memory: memory(asked),
+        cpu: cpu(asked),
+        pids,
+        block_io: block_io(asked, block),
+        ..oci::Resources::default()
+    }
 }
 
 fn memory(asked: &Resources) -> Option<oci::Memory> {
@@ -75,7 +97,10 @@ fn cpu(asked: &Resources) -> Option<oci::Cpu> {
     };
     if asked.nano_cpus > 0 {
         cpu.period = unsigned(CPU_PERIOD);
-        cpu.quota = Some(i64::try_from(i128::from(asked.nano_cpus) * i128::from(CPU_PERIOD) / 1_000_000_000).unwrap_or(i64::MAX));
+        cpu.quota = Some(
+            i64::try_from(i128::from(asked.nano_cpus) * i128::from(CPU_PERIOD) / 1_000_000_000)
+                .unwrap_or(i64::MAX),
+        );
     }
     (cpu != oci::Cpu::default()).then_some(cpu)
 }
@@ -83,7 +108,13 @@ fn cpu(asked: &Resources) -> Option<oci::Cpu> {
 fn block_io(asked: &Resources, block: &BlockDevices) -> Option<oci::BlockIo> {
     let number = |path: &String| block.get(path).copied().unwrap_or_default();
     let throttle = |list: &[(String, u64)]| -> Vec<oci::ThrottleDevice> {
-        list.iter().map(|(path, rate)| oci::ThrottleDevice { major: number(path).0, minor: number(path).1, rate: *rate }).collect()
+        list.iter()
+            .map(|(path, rate)| oci::ThrottleDevice {
+                major: number(path).0,
+                minor: number(path).1,
+                rate: *rate,
+            })
+            .collect()
     };
     let weights = asked.blkio_weight_device.iter();
     let io = oci::BlockIo {
@@ -107,7 +138,9 @@ fn block_io(asked: &Resources, block: &BlockDevices) -> Option<oci::BlockIo> {
 
 /// The container's, then the engine's defaults for those it does not name.
 pub(super) fn rlimits(asked: &[Ulimit], defaults: &[Ulimit]) -> Result<Vec<oci::Rlimit>> {
-    let missing = defaults.iter().filter(|d| !asked.iter().any(|a| a.name == d.name));
+    let missing = defaults
+        .iter()
+        .filter(|d| !asked.iter().any(|a| a.name == d.name));
     asked.iter().chain(missing).map(rlimit).collect()
 }
 
@@ -127,7 +160,11 @@ pub(crate) fn rlimit(asked: &Ulimit) -> Result<oci::Rlimit> {
             asked.soft, asked.hard
         )));
     }
-    Ok(oci::Rlimit { kind: format!("RLIMIT_{}", asked.name.to_uppercase()), hard, soft })
+    Ok(oci::Rlimit {
+        kind: format!("RLIMIT_{}", asked.name.to_uppercase()),
+        hard,
+        soft,
+    })
 }
 
 #[cfg(test)]
@@ -150,22 +187,51 @@ mod tests {
         };
         let made = resources(&asked, &BlockDevices::from([("/dev/sda".into(), (8, 0))]));
         let memory = made.memory.unwrap();
-        assert_eq!((memory.limit, memory.swap, memory.swappiness), (Some(64 << 20), Some(-1), Some(0)));
+        assert_eq!(
+            (memory.limit, memory.swap, memory.swappiness),
+            (Some(64 << 20), Some(-1), Some(0))
+        );
         let cpu = made.cpu.unwrap();
-        assert_eq!((cpu.quota, cpu.period, cpu.shares), (Some(150_000), Some(100_000), Some(512)));
+        assert_eq!(
+            (cpu.quota, cpu.period, cpu.shares),
+            (Some(150_000), Some(100_000), Some(512))
+        );
         assert_eq!(made.pids.unwrap().limit, Some(-1));
         let io = made.block_io.unwrap();
-        assert_eq!((io.throttle_read_bps_device[0].major, io.throttle_read_bps_device[0].rate), (8, 9));
-        let none = resources(&Resources { pids_limit: Some(0), ..Resources::default() }, &BlockDevices::new());
+        assert_eq!(
+            (
+                io.throttle_read_bps_device[0].major,
+                io.throttle_read_bps_device[0].rate
+            ),
+            (8, 9)
+        );
+        let none = resources(
+            &Resources {
+                pids_limit: Some(0),
+                ..Resources::default()
+            },
+            &BlockDevices::new(),
+        );
         assert_eq!(none, oci::Resources::default());
     }
 
     #[test]
     fn ulimits_are_checked_and_defaults_fill_up() {
-        let limit = |name: &str, soft, hard| Ulimit { name: name.into(), soft, hard };
-        let made = rlimits(&[limit("nofile", 10, -1)], &[limit("nofile", 1, 1), limit("core", 0, 0)]).unwrap();
+        let limit = |name: &str, soft, hard| Ulimit {
+            name: name.into(),
+            soft,
+            hard,
+        };
+        let made = rlimits(
+            &[limit("nofile", 10, -1)],
+            &[limit("nofile", 1, 1), limit("core", 0, 0)],
+        )
+        .unwrap();
         assert_eq!(made.len(), 2);
-        assert_eq!((made[0].kind.as_str(), made[0].soft, made[0].hard), ("RLIMIT_NOFILE", 10, u64::MAX));
+        assert_eq!(
+            (made[0].kind.as_str(), made[0].soft, made[0].hard),
+            ("RLIMIT_NOFILE", 10, u64::MAX)
+        );
         assert!(rlimit(&limit("files", 1, 1)).is_err());
         assert!(rlimit(&limit("core", -1, 1)).is_err());
     }

@@ -98,7 +98,10 @@ pub(crate) fn spec(inputs: &Inputs<'_>) -> Result<Spec> {
     Ok(Spec {
         oci_version: VERSION.into(),
         process: Some(process::process(inputs, &security)?),
-        root: Some(Root { path: "rootfs".into(), readonly: asked.read_only_root }),
+        root: Some(Root {
+            path: "rootfs".into(),
+            readonly: asked.read_only_root,
+        }),
         hostname: inputs.hostname.to_owned(),
         domainname: asked.domainname.clone(),
         mounts,
@@ -111,7 +114,10 @@ pub(crate) fn spec(inputs: &Inputs<'_>) -> Result<Spec> {
 /// New unless shared with the host or another container.
 fn namespaces(inputs: &Inputs<'_>) -> Vec<Namespace> {
     let isolation = &inputs.spec.isolation;
-    let join = |kind, name: &str, pid: Option<i32>| Namespace { kind, path: pid.map(|p| format!("/proc/{p}/ns/{name}")) };
+    let join = |kind, name: &str, pid: Option<i32>| Namespace {
+        kind,
+        path: pid.map(|p| format!("/proc/{p}/ns/{name}")),
+    };
     let mut all = vec![join(NamespaceKind::Mount, "mnt", None)];
     if inputs.spec.network.mode != NetworkMode::Host {
         all.push(join(NamespaceKind::Network, "net", inputs.joins.network));
@@ -153,12 +159,26 @@ pub(crate) mod tests {
     static MASKED: LazyLock<Vec<String>> = LazyLock::new(|| vec!["/proc/kcore".to_owned()]);
 
     pub(crate) fn host() -> HostInfo {
-        let capabilities = security::KNOWN.iter().filter(|c| **c != "CAP_SYS_RESOURCE").map(|c| (*c).into()).collect();
-        HostInfo { cgroup_version: 1, capabilities, ..HostInfo::default() }
+        let capabilities = security::KNOWN
+            .iter()
+            .filter(|c| **c != "CAP_SYS_RESOURCE")
+            .map(|c| (*c).into())
+            .collect();
+        HostInfo {
+            cgroup_version: 1,
+            capabilities,
+            ..HostInfo::default()
+        }
     }
 
-    pub(crate) fn compiled<'a>(asked: &'a ContainerSpec, change: impl FnOnce(&mut Inputs<'a>)) -> Result<Spec> {
-        let devices = Devices { nodes: Vec::new(), rules: devices::default_rules() };
+    pub(crate) fn compiled<'a>(
+        asked: &'a ContainerSpec,
+        change: impl FnOnce(&mut Inputs<'a>),
+    ) -> Result<Spec> {
+        let devices = Devices {
+            nodes: Vec::new(),
+            rules: devices::default_rules(),
+        };
         let mut inputs = Inputs {
             spec: asked,
             host: &HOST,
@@ -178,7 +198,10 @@ pub(crate) mod tests {
 
     pub(crate) fn asked() -> ContainerSpec {
         ContainerSpec {
-            process: ProcessSpec { cmd: Some(vec!["sh".into()]), ..ProcessSpec::default() },
+            process: ProcessSpec {
+                cmd: Some(vec!["sh".into()]),
+                ..ProcessSpec::default()
+            },
             shm_size: 64 << 20,
             ..ContainerSpec::default()
         }
@@ -199,7 +222,14 @@ pub(crate) mod tests {
         spec.isolation.cgroup = NamespaceMode::Private;
         spec.network.mode = NetworkMode::Host;
         let made = compiled(&spec, |i| i.joins.ipc = Some(42)).unwrap();
-        let names: Vec<_> = made.linux.as_ref().unwrap().namespaces.iter().map(|n| (n.kind, n.path.clone())).collect();
+        let names: Vec<_> = made
+            .linux
+            .as_ref()
+            .unwrap()
+            .namespaces
+            .iter()
+            .map(|n| (n.kind, n.path.clone()))
+            .collect();
         let want = [
             (NamespaceKind::Mount, None),
             (NamespaceKind::Uts, None),
@@ -208,13 +238,19 @@ pub(crate) mod tests {
         ];
         assert_eq!(names, want);
         assert!(made.linux.unwrap().sysctl.is_empty());
-        assert!(made.mounts.iter().all(|m| m.destination != "/dev/shm" || m.kind == "bind"));
+        assert!(
+            made.mounts
+                .iter()
+                .all(|m| m.destination != "/dev/shm" || m.kind == "bind")
+        );
     }
 
     #[test]
     fn the_users_sysctls_come_over_the_defaults() {
         let mut spec = asked();
-        spec.isolation.sysctls.insert("net.ipv4.ip_unprivileged_port_start".into(), "1024".into());
+        spec.isolation
+            .sysctls
+            .insert("net.ipv4.ip_unprivileged_port_start".into(), "1024".into());
         let sysctl = compiled(&spec, |_| {}).unwrap().linux.unwrap().sysctl;
         assert_eq!(sysctl["net.ipv4.ip_unprivileged_port_start"], "1024");
         assert_eq!(sysctl["net.ipv4.ping_group_range"], "0 2147483647");

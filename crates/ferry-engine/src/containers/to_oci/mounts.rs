@@ -17,13 +17,40 @@ fn own(destination: &str, kind: &str, source: &str, options: &[&str]) -> Mount {
 fn defaults() -> Vec<Mount> {
     vec![
         own("/proc", "proc", "proc", &["nosuid", "noexec", "nodev"]),
-        own("/dev", "tmpfs", "tmpfs", &["nosuid", "strictatime", "mode=755", "size=65536k"]),
-        own("/dev/pts", "devpts", "devpts", &["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"]),
+        own(
+            "/dev",
+            "tmpfs",
+            "tmpfs",
+            &["nosuid", "strictatime", "mode=755", "size=65536k"],
+        ),
+        own(
+            "/dev/pts",
+            "devpts",
+            "devpts",
+            &[
+                "nosuid",
+                "noexec",
+                "newinstance",
+                "ptmxmode=0666",
+                "mode=0620",
+                "gid=5",
+            ],
+        ),
         own("/sys", "sysfs", "sysfs", &["nosuid", "noexec", "nodev", "ro"]),
-        own("/sys/fs/cgroup", "cgroup", "cgroup", &["ro", "nosuid", "noexec", "nodev"]),
+        own(
+            "/sys/fs/cgroup",
+            "cgroup",
+            "cgroup",
+            &["ro", "nosuid", "noexec", "nodev"],
+        ),
         // Shows the queues of the ipc namespace that it is mounted in: the host's where that is shared.
         own("/dev/mqueue", "mqueue", "mqueue", &["nosuid", "noexec", "nodev"]),
-        own("/dev/shm", "tmpfs", "shm", &["nosuid", "noexec", "nodev", "mode=1777"]),
+        own(
+            "/dev/shm",
+            "tmpfs",
+            "shm",
+            &["nosuid", "noexec", "nodev", "mode=1777"],
+        ),
     ]
 }
 
@@ -77,16 +104,29 @@ fn depth(path: &str) -> usize {
 
 fn resolved(mount: &ResolvedMount) -> Mount {
     let Some(source) = &mount.source else {
-        return Mount { options: tmpfs_options(mount), ..own(&mount.destination, "tmpfs", "tmpfs", &[]) };
+        return Mount {
+            options: tmpfs_options(mount),
+            ..own(&mount.destination, "tmpfs", "tmpfs", &[])
+        };
     };
     let mut options = vec![if mount.non_recursive { "bind" } else { "rbind" }.to_owned()];
     if !mount.writable {
-        options.push(if mount.read_only_non_recursive || mount.non_recursive { "ro" } else { "rro" }.to_owned());
+        options.push(
+            if mount.read_only_non_recursive || mount.non_recursive {
+                "ro"
+            } else {
+                "rro"
+            }
+            .to_owned(),
+        );
     }
     if !mount.propagation.is_empty() {
         options.push(mount.propagation.clone());
     }
-    Mount { options, ..own(&mount.destination, "bind", &source.to_string_lossy(), &[]) }
+    Mount {
+        options,
+        ..own(&mount.destination, "bind", &source.to_string_lossy(), &[])
+    }
 }
 
 /// Docker's defaults, each given way to its opposite where the user asked for it.
@@ -142,18 +182,37 @@ mod tests {
         let mounts = [bind("/data/deep"), bind("/data"), bind("/dev")];
         let made = compiled(&asked(), |i| i.mounts = &mounts).unwrap().mounts;
         let paths: Vec<_> = made.iter().map(|m| m.destination.as_str()).collect();
-        assert_eq!(paths, ["/proc", "/sys", "/sys/fs/cgroup", "/data", "/dev", "/data/deep"]);
+        assert_eq!(
+            paths,
+            ["/proc", "/sys", "/sys/fs/cgroup", "/data", "/dev", "/data/deep"]
+        );
     }
 
     #[test]
     fn options_say_what_was_asked() {
-        let read_only = ResolvedMount { writable: false, ..bind("/a") };
+        let read_only = ResolvedMount {
+            writable: false,
+            ..bind("/a")
+        };
         assert_eq!(resolved(&read_only).options, ["rbind", "rro", "rprivate"]);
-        let shallow = ResolvedMount { non_recursive: true, ..read_only.clone() };
+        let shallow = ResolvedMount {
+            non_recursive: true,
+            ..read_only.clone()
+        };
         assert_eq!(resolved(&shallow).options, ["bind", "ro", "rprivate"]);
-        let tmpfs = ResolvedMount { source: None, options: vec!["exec".into(), "size=1k".into()], ..bind("/t") };
+        let tmpfs = ResolvedMount {
+            source: None,
+            options: vec!["exec".into(), "size=1k".into()],
+            ..bind("/t")
+        };
         assert_eq!(resolved(&tmpfs).options, ["nosuid", "nodev", "exec", "size=1k"]);
-        assert_eq!(root_propagation(&[ResolvedMount { propagation: "rslave".into(), ..bind("/a") }]), "rslave");
+        assert_eq!(
+            root_propagation(&[ResolvedMount {
+                propagation: "rslave".into(),
+                ..bind("/a")
+            }]),
+            "rslave"
+        );
     }
 
     #[test]
@@ -168,6 +227,13 @@ mod tests {
         assert!(made.linux.unwrap().masked_paths.is_empty());
         spec.isolation.ipc = NamespaceMode::Host;
         let made = compiled(&spec, |_| {}).unwrap();
-        assert_eq!(made.mounts.iter().find(|m| m.destination == "/dev/shm").unwrap().kind, "bind");
+        assert_eq!(
+            made.mounts
+                .iter()
+                .find(|m| m.destination == "/dev/shm")
+                .unwrap()
+                .kind,
+            "bind"
+        );
     }
 }

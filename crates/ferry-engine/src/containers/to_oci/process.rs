@@ -14,8 +14,12 @@ const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin
 pub(super) fn process(inputs: &Inputs<'_>, security: &Options) -> Result<Process> {
     let asked = inputs.spec;
     let isolation = &asked.isolation;
-    let capabilities =
-        security::capabilities(&isolation.cap_add, &isolation.cap_drop, isolation.privileged, inputs.host)?;
+    let capabilities = security::capabilities(
+        &isolation.cap_add,
+        &isolation.cap_drop,
+        isolation.privileged,
+        inputs.host,
+    )?;
     Ok(Process {
         terminal: asked.process.tty,
         console_size: console(asked.process.tty, asked.console_size),
@@ -47,7 +51,11 @@ pub(crate) fn exec_process(
         env.push("TERM=xterm".into());
     }
     merge(&mut env, &exec.env);
-    let dir = if exec.working_dir.is_empty() { &asked.process.working_dir } else { &exec.working_dir };
+    let dir = if exec.working_dir.is_empty() {
+        &asked.process.working_dir
+    } else {
+        &exec.working_dir
+    };
     Ok(Process {
         terminal: exec.tty,
         console_size: console(exec.tty, exec.console_size),
@@ -88,7 +96,9 @@ fn merge(env: &mut Vec<String>, over: &[String]) {
             Some((name, _)) => (name, true),
             None => (entry.as_str(), false),
         };
-        let at = env.iter().position(|have| have.split_once('=').is_some_and(|(n, _)| n == name));
+        let at = env
+            .iter()
+            .position(|have| have.split_once('=').is_some_and(|(n, _)| n == name));
         match (at, set) {
             (Some(i), true) => env[i].clone_from(entry),
             (Some(i), false) => {
@@ -109,8 +119,13 @@ mod tests {
     fn what_is_asked_comes_over_the_defaults() {
         let mut spec = asked();
         spec.process.tty = true;
-        spec.process.env = ["PATH=/bin", "A=1", "A=2", "HOSTNAME", "NOT_THERE"].map(String::from).into();
-        assert_eq!(environment(&spec, "h", &["L=1".into()]), ["PATH=/bin", "TERM=xterm", "L=1", "A=2"]);
+        spec.process.env = ["PATH=/bin", "A=1", "A=2", "HOSTNAME", "NOT_THERE"]
+            .map(String::from)
+            .into();
+        assert_eq!(
+            environment(&spec, "h", &["L=1".into()]),
+            ["PATH=/bin", "TERM=xterm", "L=1", "A=2"]
+        );
     }
 
     #[test]
@@ -118,13 +133,26 @@ mod tests {
         let mut spec = asked();
         spec.process.working_dir = "/srv".into();
         spec.process.env = vec!["A=1".into()];
-        let exec = ExecSpec { cmd: vec!["id".into()], env: vec!["A=2".into()], tty: true, ..ExecSpec::default() };
+        let exec = ExecSpec {
+            cmd: vec!["id".into()],
+            env: vec!["A=2".into()],
+            tty: true,
+            ..ExecSpec::default()
+        };
         let made = exec_process(&spec, &exec, (&super::super::tests::host(), "h"), &[]).unwrap();
         assert_eq!(made.cwd, "/srv");
         assert!(made.env.contains(&"A=2".to_owned()) && made.env.contains(&"TERM=xterm".to_owned()));
         assert_eq!(made.capabilities.unwrap().effective.len(), 14);
-        let exec = ExecSpec { privileged: true, ..exec };
+        let exec = ExecSpec {
+            privileged: true,
+            ..exec
+        };
         let made = exec_process(&spec, &exec, (&super::super::tests::host(), "h"), &[]).unwrap();
-        assert!(made.capabilities.unwrap().effective.contains(&"CAP_SYS_ADMIN".to_owned()));
+        assert!(
+            made.capabilities
+                .unwrap()
+                .effective
+                .contains(&"CAP_SYS_ADMIN".to_owned())
+        );
     }
 }

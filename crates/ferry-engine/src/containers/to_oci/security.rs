@@ -8,38 +8,107 @@ use std::path::Path;
 
 /// Every capability of capabilities(7).
 pub(crate) const KNOWN: [&str; 41] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETPCAP", "CAP_LINUX_IMMUTABLE", "CAP_NET_BIND_SERVICE", "CAP_NET_BROADCAST", "CAP_NET_ADMIN",
-    "CAP_NET_RAW", "CAP_IPC_LOCK", "CAP_IPC_OWNER", "CAP_SYS_MODULE", "CAP_SYS_RAWIO", "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE", "CAP_SYS_PACCT", "CAP_SYS_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_NICE", "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME", "CAP_SYS_TTY_CONFIG", "CAP_MKNOD", "CAP_LEASE", "CAP_AUDIT_WRITE", "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP", "CAP_MAC_OVERRIDE", "CAP_MAC_ADMIN", "CAP_SYSLOG", "CAP_WAKE_ALARM", "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ", "CAP_PERFMON", "CAP_BPF", "CAP_CHECKPOINT_RESTORE",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_DAC_READ_SEARCH",
+    "CAP_FOWNER",
+    "CAP_FSETID",
+    "CAP_KILL",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETPCAP",
+    "CAP_LINUX_IMMUTABLE",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_NET_BROADCAST",
+    "CAP_NET_ADMIN",
+    "CAP_NET_RAW",
+    "CAP_IPC_LOCK",
+    "CAP_IPC_OWNER",
+    "CAP_SYS_MODULE",
+    "CAP_SYS_RAWIO",
+    "CAP_SYS_CHROOT",
+    "CAP_SYS_PTRACE",
+    "CAP_SYS_PACCT",
+    "CAP_SYS_ADMIN",
+    "CAP_SYS_BOOT",
+    "CAP_SYS_NICE",
+    "CAP_SYS_RESOURCE",
+    "CAP_SYS_TIME",
+    "CAP_SYS_TTY_CONFIG",
+    "CAP_MKNOD",
+    "CAP_LEASE",
+    "CAP_AUDIT_WRITE",
+    "CAP_AUDIT_CONTROL",
+    "CAP_SETFCAP",
+    "CAP_MAC_OVERRIDE",
+    "CAP_MAC_ADMIN",
+    "CAP_SYSLOG",
+    "CAP_WAKE_ALARM",
+    "CAP_BLOCK_SUSPEND",
+    "CAP_AUDIT_READ",
+    "CAP_PERFMON",
+    "CAP_BPF",
+    "CAP_CHECKPOINT_RESTORE",
 ];
 
 /// What containers have by default.
 const DEFAULT: [&str; 14] = [
-    "CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FSETID", "CAP_FOWNER", "CAP_MKNOD", "CAP_NET_RAW", "CAP_SETGID",
-    "CAP_SETUID", "CAP_SETFCAP", "CAP_SETPCAP", "CAP_NET_BIND_SERVICE", "CAP_SYS_CHROOT", "CAP_KILL",
+    "CAP_CHOWN",
+    "CAP_DAC_OVERRIDE",
+    "CAP_FSETID",
+    "CAP_FOWNER",
+    "CAP_MKNOD",
+    "CAP_NET_RAW",
+    "CAP_SETGID",
+    "CAP_SETUID",
+    "CAP_SETFCAP",
+    "CAP_SETPCAP",
+    "CAP_NET_BIND_SERVICE",
+    "CAP_SYS_CHROOT",
+    "CAP_KILL",
     "CAP_AUDIT_WRITE",
 ];
 
 /// What containers may not write by default.
-const READ_ONLY: [&str; 5] = ["/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"];
+const READ_ONLY: [&str; 5] = [
+    "/proc/bus",
+    "/proc/fs",
+    "/proc/irq",
+    "/proc/sys",
+    "/proc/sysrq-trigger",
+];
 
 /// What containers do not see by default, without what depends on the host.
 const MASKED: [&str; 12] = [
-    "/proc/acpi", "/proc/asound", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-    "/proc/sched_debug", "/proc/scsi", "/proc/timer_list", "/proc/timer_stats", "/sys/devices/virtual/powercap",
+    "/proc/acpi",
+    "/proc/asound",
+    "/proc/interrupts",
+    "/proc/kcore",
+    "/proc/keys",
+    "/proc/latency_stats",
+    "/proc/sched_debug",
+    "/proc/scsi",
+    "/proc/timer_list",
+    "/proc/timer_stats",
+    "/sys/devices/virtual/powercap",
     "/sys/firmware",
 ];
 
 /// The paths hidden by default on this host: with each processor's thermal counters (GHSA-6fw5-f8r9-fgfm).
 pub(crate) fn host_masked_paths() -> Vec<String> {
     let processors = std::fs::read_to_string("/sys/devices/system/cpu/possible").unwrap_or_default();
-    let last = processors.trim().rsplit(['-', ',']).next().and_then(|n| n.parse::<u32>().ok()).unwrap_or(0);
+    let last = processors
+        .trim()
+        .rsplit(['-', ','])
+        .next()
+        .and_then(|n| n.parse::<u32>().ok())
+        .unwrap_or(0);
     let thermal = (0..=last).map(|n| format!("/sys/devices/system/cpu/cpu{n}/thermal_throttle"));
-    MASKED.iter().map(|p| (*p).to_owned()).chain(thermal.filter(|p| Path::new(p).exists())).collect()
+    MASKED
+        .iter()
+        .map(|p| (*p).to_owned())
+        .chain(thermal.filter(|p| Path::new(p).exists()))
+        .collect()
 }
 
 /// The parsed `--security-opt`s.
@@ -172,10 +241,17 @@ pub(crate) fn normalise(names: &[String], host: &HostInfo) -> Result<Vec<String>
 ///
 /// # Errors
 /// As [`normalise`] for those added; a dropped one need not be there.
-pub(crate) fn capabilities(add: &[String], drop: &[String], privileged: bool, host: &HostInfo) -> Result<Vec<String>> {
+pub(crate) fn capabilities(
+    add: &[String],
+    drop: &[String],
+    privileged: bool,
+    host: &HostInfo,
+) -> Result<Vec<String>> {
     let everything = || -> Vec<String> {
         let known = KNOWN.iter().map(|c| (*c).to_owned());
-        known.filter(|c| host.capabilities.is_empty() || host.capabilities.contains(c)).collect()
+        known
+            .filter(|c| host.capabilities.is_empty() || host.capabilities.contains(c))
+            .collect()
     };
     if privileged {
         return Ok(everything());
@@ -189,7 +265,11 @@ pub(crate) fn capabilities(add: &[String], drop: &[String], privileged: bool, ho
     } else if all(&drop) {
         Vec::new()
     } else {
-        DEFAULT.iter().map(|c| (*c).to_owned()).filter(|c| !drop.contains(c)).collect()
+        DEFAULT
+            .iter()
+            .map(|c| (*c).to_owned())
+            .filter(|c| !drop.contains(c))
+            .collect()
     };
     for capability in add.into_iter().filter(|c| c != "ALL") {
         if !have.contains(&capability) {
@@ -234,32 +314,62 @@ mod tests {
 
     #[test]
     fn capabilities_are_tweaked_as_docker_does() {
-        let count = |add: &[&str], drop: &[&str]| capabilities(&names(add), &names(drop), false, &host()).unwrap();
+        let count =
+            |add: &[&str], drop: &[&str]| capabilities(&names(add), &names(drop), false, &host()).unwrap();
         assert_eq!(count(&[], &[]), DEFAULT);
         assert_eq!(count(&["net_admin"], &["ALL"]), ["CAP_NET_ADMIN"]);
-        assert_eq!(count(&["ALL"], &["CAP_MKNOD"]).len(), KNOWN.len() - 2, "the host lacks one, one is dropped");
+        assert_eq!(
+            count(&["ALL"], &["CAP_MKNOD"]).len(),
+            KNOWN.len() - 2,
+            "the host lacks one, one is dropped"
+        );
         assert_eq!(count(&["CAP_CHOWN"], &["KILL"]).len(), 13);
         assert!(count(&[], &["SYS_RESOURCE"]).len() == 14);
-        assert_eq!(capabilities(&[], &names(&["ALL"]), true, &host()).unwrap().len(), KNOWN.len() - 1);
-        let error = capabilities(&names(&["FLY"]), &[], false, &host()).unwrap_err().to_string();
+        assert_eq!(
+            capabilities(&[], &names(&["ALL"]), true, &host()).unwrap().len(),
+            KNOWN.len() - 1
+        );
+        let error = capabilities(&names(&["FLY"]), &[], false, &host())
+            .unwrap_err()
+            .to_string();
         assert_eq!(error, "unknown capability: \"FLY\"");
-        let error = capabilities(&names(&["SYS_RESOURCE"]), &[], false, &host()).unwrap_err().to_string();
-        assert!(error.starts_with("capability not supported by your kernel"), "{error}");
+        let error = capabilities(&names(&["SYS_RESOURCE"]), &[], false, &host())
+            .unwrap_err()
+            .to_string();
+        assert!(
+            error.starts_with("capability not supported by your kernel"),
+            "{error}"
+        );
     }
 
     #[test]
     fn options_are_dockers() {
-        let parsed = Options::parse(&names(&["no-new-privileges:true", "seccomp=unconfined", "label=disable"])).unwrap();
+        let parsed = Options::parse(&names(&[
+            "no-new-privileges:true",
+            "seccomp=unconfined",
+            "label=disable",
+        ]))
+        .unwrap();
         assert!(parsed.no_new_privileges && parsed.seccomp.as_deref() == Some("unconfined"));
         assert!(parsed.check(&host()).is_ok());
         for (option, text) in [
             ("nonsense", "invalid --security-opt 1: \"nonsense\""),
             ("what=ever", "invalid --security-opt 2: \"what=ever\""),
-            ("no-new-privileges=maybe", "invalid --security-opt 2: \"no-new-privileges=maybe\""),
+            (
+                "no-new-privileges=maybe",
+                "invalid --security-opt 2: \"no-new-privileges=maybe\"",
+            ),
         ] {
             assert_eq!(Options::parse(&names(&[option])).unwrap_err().to_string(), text);
         }
-        let error = Options::parse(&names(&["apparmor=mine"])).unwrap().check(&host()).unwrap_err().to_string();
-        assert_eq!(error, "--security-opt apparmor=mine: AppArmor is not enabled on this host");
+        let error = Options::parse(&names(&["apparmor=mine"]))
+            .unwrap()
+            .check(&host())
+            .unwrap_err()
+            .to_string();
+        assert_eq!(
+            error,
+            "--security-opt apparmor=mine: AppArmor is not enabled on this host"
+        );
     }
 }
