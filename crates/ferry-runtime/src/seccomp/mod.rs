@@ -1,6 +1,6 @@
 //! System call filters: the specification's seccomp model compiled to classic BPF.
 //!
-//! [`profile`] resolves Docker's profile format (and Docker's default profile) to the specification's; [`compile`] turns
+//! `profile` resolves Docker's profile format (and Docker's default profile) to the specification's; `compile` turns
 //! that into a program. The shape of the program matters: the kernel runs a new filter once for every call number of every
 //! architecture to build its cache of what is always allowed, so a list that is searched from its start costs a
 //! millisecond at each container's start. Ours is a balanced search over call numbers.
