@@ -352,18 +352,20 @@ pub async fn wait(call: Call) -> Result<Answer> {
         other => return Err(ApiError::invalid(format!("invalid condition: {other:?}"))),
     };
     let handle = call.engine().containers().wait(call.var("id"), condition).await?;
+    // A container that is gone is what was waited for, however it ended.
+    let gone = condition == WaitCondition::Removed;
     if !conditions {
-        return ok(&waited(handle).await);
+        return ok(&waited(handle, gone).await);
     }
-    let answer = async move { document(&waited(handle).await, "\n") };
+    let answer = async move { document(&waited(handle, gone).await, "\n") };
     Ok(stream("application/json", once(answer)))
 }
 
-async fn waited(handle: WaitHandle) -> WaitResponse {
+async fn waited(handle: WaitHandle, gone: bool) -> WaitResponse {
     match handle.result().await {
         Ok(WaitResult { code, error }) => WaitResponse {
             status_code: i64::from(code),
-            error: error.map(|message| WaitError { message }),
+            error: error.filter(|_| !gone).map(|message| WaitError { message }),
         },
         Err(e) => WaitResponse {
             status_code: -1,

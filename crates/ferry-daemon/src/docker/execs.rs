@@ -65,27 +65,40 @@ pub async fn start(mut call: Call) -> Result<Answer> {
         tty,
         console_size: size(console_size),
     };
-    let said = match call.engine().execs().start(&id, options).await {
-        Ok(Some(stream)) => {
-            let kind = hijack::content_type(&call, stream.tty);
-            return Ok(hijack::attach(call.upgrade.take(), kind, stream));
-        }
+    if !detach && let Some(upgrade) = call.upgrade.take() {
+        let engine = call.engine().clone();
+        let begin = move || async move {
+            match engine.execs().start(&id, options).await {
+                Ok(Some(stream)) => Ok(stream),
+                Ok(None) => Err(Vec::new()),
+                Err(e) => Err(said(tty, &format!("{e}\r\n"))),
+            }
+        };
+        return Ok(hijack::attach_later(
+            upgrade,
+            hijack::content_type(&call, tty),
+            begin,
+        ));
+    }
+    let bytes = match call.engine().execs().start(&id, options).await {
+        Ok(Some(stream)) => return Ok(hijack::attach(None, hijack::RAW, stream)),
         Ok(None) if detach => return Ok(empty(StatusCode::OK)),
         Err(e) if detach => return Err(e.into()),
-        Ok(None) => String::new(),
-        Err(e) => format!("{e}\r\n"),
+        Ok(None) => Vec::new(),
+        Err(e) => said(tty, &format!("{e}\r\n")),
     };
+    Ok(hijack::say(None, hijack::RAW, bytes))
+}
+
+/// Text as the client reads it: framed where it does not take the stream for a terminal.
+fn said(tty: bool, text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     if tty {
-        bytes.extend(said.into_bytes());
-    } else if !said.is_empty() {
-        frame(1, said.as_bytes(), &mut bytes);
+        bytes.extend(text.as_bytes());
+    } else {
+        frame(1, text.as_bytes(), &mut bytes);
     }
-    Ok(hijack::say(
-        call.upgrade.take(),
-        hijack::content_type(&call, tty),
-        bytes,
-    ))
+    bytes
 }
 
 /// `POST /exec/{id}/resize`.

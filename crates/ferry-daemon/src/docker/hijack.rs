@@ -82,6 +82,32 @@ pub fn say(upgrade: Option<OnUpgrade>, kind: &'static str, bytes: Vec<u8>) -> An
     }
 }
 
+/// Answers first and asks for the stream when the connection was handed over: some clients lose output that comes together with the
+/// answer's head. Where there is no stream, `begin`'s bytes are sent instead.
+pub fn attach_later<F, Fut>(upgrade: OnUpgrade, kind: &'static str, begin: F) -> Answer
+where
+    F: FnOnce() -> Fut + Send + 'static,
+    Fut: Future<Output = Result<AttachStream, Vec<u8>>> + Send,
+{
+    run(upgrade, move |mut connection: Upgraded| async move {
+        match begin().await {
+            Ok(attached) => {
+                let (read, write) = tokio::io::split(connection);
+                if let Err(e) = relay(attached, read, write).await {
+                    tracing::debug!(error = %e, "an attached connection ended");
+                }
+            }
+            Err(bytes) => {
+                let written = connection.write_all(&bytes).await;
+                if let Err(e) = written.and(connection.shutdown().await) {
+                    tracing::debug!(error = %e, "telling why an exec did not start");
+                }
+            }
+        }
+    });
+    switching(kind)
+}
+
 fn switching(kind: &'static str) -> Answer {
     let mut answer = Answer::new(full(Vec::new()));
     *answer.status_mut() = StatusCode::SWITCHING_PROTOCOLS;

@@ -92,7 +92,7 @@ fn objects() -> Vec<Route> {
         DELETE "/images/{name*}" => images::remove,
         GET "/distribution/{name*}/json" => images::distribution,
         POST "/build" => images::build,
-        POST "/build/prune" => images::build,
+        POST "/build/prune" => images::prune_builds,
         POST "/build/cancel" => images::build,
         GET "/volumes" => volumes::list,
         GET "/volumes/{name*}" => volumes::inspect,
