@@ -140,12 +140,7 @@ pub fn send_frame<T: Serialize>(socket: impl AsFd, frame: &T, fds: &[BorrowedFd<
 /// # Errors
 /// As [`recv`], and `InvalidData` for what is no frame of this type.
 pub fn recv_frame<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut buffer = vec![0; MAX_FRAME];
-    let (length, fds) = recv(socket, &mut buffer)?;
-    if length == 0 {
-        return Ok(None);
-    }
-    Ok(Some((decode(&buffer[..length]).map_err(invalid)?, fds)))
+    frame_with(socket.as_fd(), RecvFlags::CMSG_CLOEXEC)
 }
 
 /// Takes one frame if there is one; `None` when the other end hung up.
@@ -153,12 +148,7 @@ pub fn recv_frame<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(
 /// # Errors
 /// As [`try_recv`], and `InvalidData` for what is no frame of this type.
 pub fn try_recv_frame<T: DeserializeOwned>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
-    let mut buffer = vec![0; MAX_FRAME];
-    let (length, fds) = try_recv(socket, &mut buffer)?;
-    if length == 0 {
-        return Ok(None);
-    }
-    Ok(Some((decode(&buffer[..length]).map_err(invalid)?, fds)))
+    frame_with(socket.as_fd(), RecvFlags::CMSG_CLOEXEC | RecvFlags::DONTWAIT)
 }
 
 /// A value as JSON in a sealed memfd: what does not fit a frame.
@@ -261,6 +251,31 @@ fn send_with(
         rustix::net::sendmsg(socket, &[IoSlice::new(bytes)], &mut ancillary, flags)
     })?;
     Ok(())
+}
+
+/// Asks for the length first: a buffer of [`MAX_FRAME`] would stay in the heap of processes that are to be small.
+fn frame_with<T: DeserializeOwned>(
+    socket: BorrowedFd<'_>,
+    flags: RecvFlags,
+) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+    let asking = flags.difference(RecvFlags::CMSG_CLOEXEC) | RecvFlags::PEEK | RecvFlags::TRUNC;
+    let length = loop {
+        match rustix::net::recv(socket, &mut [0u8; 0][..], asking) {
+            Err(Errno::INTR | Errno::CONNRESET) => {}
+            other => break other?.1,
+        }
+    };
+    if length > MAX_FRAME {
+        return Err(invalid(format!(
+            "a frame of {length} bytes; the limit is {MAX_FRAME}"
+        )));
+    }
+    let mut buffer = vec![0; length.max(1)];
+    let (length, fds) = recv_with(socket, &mut buffer, flags)?;
+    if length == 0 {
+        return Ok(None);
+    }
+    Ok(Some((decode(&buffer[..length]).map_err(invalid)?, fds)))
 }
 
 fn recv_with(

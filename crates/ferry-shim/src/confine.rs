@@ -31,8 +31,8 @@ pub fn confine(host: &Host, kills: bool) -> io::Result<()> {
     };
     process::capset(kept, kept, 0)?;
     process::no_new_privileges()?;
-    if let Some(filter) = host.filters.monitors() {
-        seccomp::load(&filter.program, 0)?;
+    if let Some((program, flags)) = host.filters.monitors() {
+        seccomp::load(program, *flags)?;
     }
     Ok(())
 }

@@ -1,9 +1,13 @@
 //! Compiled system call filters, made once by the launcher for the usual containers.
 
 use ferry_oci::runtime::{Seccomp, Syscall};
-use ferry_runtime::seccomp::{self, Facts, Filter, SeccompError};
+use ferry_runtime::seccomp::{self, Facts, SeccompError};
 use ferry_shim_proto::SeccompChoice;
+use ferry_sys::fork;
 use ferry_sys::seccomp::Instruction;
+use std::fs::File;
+use std::io::{self, Read, Write};
+use std::os::fd::AsRawFd;
 
 /// What Docker gives a container of capabilities that does not ask for others.
 const USUAL: [&str; 14] = [
@@ -30,32 +34,35 @@ const MONITORS: &str = "accept4 brk clock_gettime clock_nanosleep close dup exit
     rename renameat renameat2 restart_syscall rt_sigaction rt_sigprocmask rt_sigreturn rmdir sched_yield sendmsg sendto \
     shutdown sigaltstack statx tgkill unlink unlinkat wait4 waitid write writev";
 
+/// A compiled filter: its instructions and the flags of seccomp(2).
+pub type Compiled = (Vec<Instruction>, u32);
+
 /// The filters that are compiled already.
 #[derive(Debug)]
 pub struct Filters {
     facts: Option<Facts>,
-    usual: Option<Filter>,
-    bare: Option<Filter>,
-    monitors: Option<Filter>,
+    usual: Option<Compiled>,
+    bare: Option<Compiled>,
+    monitors: Option<Compiled>,
 }
 
 /// A filter, compiled before or just now.
 #[derive(Debug)]
 pub enum Program<'a> {
     /// The launcher's.
-    Shared(&'a Filter),
+    Shared(&'a Compiled),
     /// Of this container alone.
-    Own(Filter),
+    Own(Compiled),
 }
 
 impl Program<'_> {
     /// The program and the flags of seccomp(2).
     pub fn parts(&self) -> (&[Instruction], u32) {
-        let filter = match self {
-            Program::Shared(filter) => filter,
-            Program::Own(filter) => filter,
+        let (program, flags) = match self {
+            Program::Shared(compiled) => compiled,
+            Program::Own(compiled) => compiled,
         };
-        (&filter.program, filter.flags)
+        (program, *flags)
     }
 }
 
@@ -63,21 +70,18 @@ impl Filters {
     /// Compiles what most containers use. On an architecture whose calls are not known there are none.
     ///
     /// # Errors
-    /// When the default profile cannot be compiled.
+    /// When a profile of our own cannot be compiled.
     pub fn compile() -> Result<Filters, SeccompError> {
         let facts = Facts::detect();
         let usual: Vec<String> = USUAL.iter().map(|&name| name.to_owned()).collect();
-        let compiled = |capabilities: &[String]| {
+        let default = |capabilities: &[String]| {
             facts
                 .as_ref()
-                .map(|facts| seccomp::compile(&seccomp::default_profile(capabilities, facts)))
+                .map(|facts| compile(&seccomp::default_profile(capabilities, facts)))
                 .transpose()
         };
-        let (usual, bare) = (compiled(&usual)?, compiled(&[])?);
-        let monitors = facts
-            .as_ref()
-            .map(|_| seccomp::compile(&monitors()))
-            .transpose()?;
+        let (usual, bare) = (default(&usual)?, default(&[])?);
+        let monitors = facts.as_ref().map(|_| compile(&monitors())).transpose()?;
         Ok(Filters {
             facts,
             usual,
@@ -86,8 +90,48 @@ impl Filters {
         })
     }
 
+    /// As [`Filters::compile`], in a child that ends afterwards. A compiler leaves its heap in pieces, and every child
+    /// of the launcher would get pages of its own by writing into the gaps.
+    ///
+    /// # Errors
+    /// As [`Filters::compile`], and when the process cannot fork.
+    pub fn compile_aside() -> io::Result<Filters> {
+        let (reader, writer) = rustix::pipe::pipe_with(rustix::pipe::PipeFlags::CLOEXEC)?;
+        fork::fork(vec![writer.as_raw_fd()], move || match Filters::compile() {
+            Ok(filters) => i32::from(File::from(writer).write_all(&filters.to_bytes()).is_err()),
+            Err(_) => 1,
+        })?;
+        let mut bytes = Vec::with_capacity(16 * 1024);
+        File::from(reader).read_to_end(&mut bytes)?;
+        let mut rest = bytes.as_slice();
+        let mut next = || read_compiled(&mut rest);
+        let filters = Filters {
+            facts: Facts::detect(),
+            usual: next()?,
+            bare: next()?,
+            monitors: next()?,
+        };
+        Ok(filters)
+    }
+
+    fn to_bytes(&self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        for (program, flags) in
+            [&self.usual, &self.bare, &self.monitors].map(|f| f.clone().unwrap_or_default())
+        {
+            bytes.extend_from_slice(&u32::try_from(program.len()).unwrap_or(0).to_ne_bytes());
+            bytes.extend_from_slice(&flags.to_ne_bytes());
+            for instruction in program {
+                bytes.extend_from_slice(&instruction.code.to_ne_bytes());
+                bytes.extend_from_slice(&[instruction.jt, instruction.jf]);
+                bytes.extend_from_slice(&instruction.k.to_ne_bytes());
+            }
+        }
+        bytes
+    }
+
     /// What a monitor loads.
-    pub fn monitors(&self) -> Option<&Filter> {
+    pub fn monitors(&self) -> Option<&Compiled> {
         self.monitors.as_ref()
     }
 
@@ -103,7 +147,7 @@ impl Filters {
     ) -> Result<Option<Program<'_>>, SeccompError> {
         match (choice, profile) {
             (SeccompChoice::Unconfined, _) | (SeccompChoice::Spec, None) => Ok(None),
-            (SeccompChoice::Spec, Some(profile)) => Ok(Some(Program::Own(seccomp::compile(profile)?))),
+            (SeccompChoice::Spec, Some(profile)) => Ok(Some(Program::Own(compile(profile)?))),
             (SeccompChoice::Default, _) => {
                 let prepared = match bounding {
                     [] => &self.bare,
@@ -118,12 +162,35 @@ impl Filters {
                     .as_ref()
                     .map(|facts| seccomp::default_profile(bounding, facts));
                 // Without facts `compile` says which architecture it does not know.
-                Ok(Some(Program::Own(seccomp::compile(
-                    &profile.unwrap_or_default(),
-                )?)))
+                Ok(Some(Program::Own(compile(&profile.unwrap_or_default())?)))
             }
         }
     }
+}
+
+fn compile(profile: &Seccomp) -> Result<Compiled, SeccompError> {
+    seccomp::compile(profile).map(|filter| (filter.program, filter.flags))
+}
+
+/// One filter as [`Filters::to_bytes`] wrote it; none when it is empty.
+fn read_compiled(from: &mut &[u8]) -> io::Result<Option<Compiled>> {
+    let mut word = [0; 8];
+    from.read_exact(&mut word)?;
+    let half =
+        |word: &[u8; 8], at: usize| u32::from_ne_bytes([word[at], word[at + 1], word[at + 2], word[at + 3]]);
+    let (length, flags) = (half(&word, 0), half(&word, 4));
+    let mut program = Vec::with_capacity(length as usize);
+    for _ in 0..length {
+        from.read_exact(&mut word)?;
+        let code = u16::from_ne_bytes([word[0], word[1]]);
+        program.push(Instruction {
+            code,
+            jt: word[2],
+            jf: word[3],
+            k: half(&word, 4),
+        });
+    }
+    Ok((length > 0).then_some((program, flags)))
 }
 
 fn is_usual(bounding: &[String]) -> bool {
@@ -175,7 +242,18 @@ mod tests {
                 .expect("choice")
                 .is_none()
         );
-        let monitors = filters.monitors().expect("known architecture");
-        assert!(monitors.unknown.is_empty(), "{:?}", monitors.unknown);
+        assert!(filters.monitors().is_some());
+        let compiled = ferry_runtime::seccomp::compile(&monitors()).expect("compiles");
+        assert!(compiled.unknown.is_empty(), "{:?}", compiled.unknown);
+    }
+
+    #[test]
+    fn what_a_child_compiles_arrives() {
+        let filters = Filters::compile().expect("compiles");
+        let bytes = filters.to_bytes();
+        let mut rest = bytes.as_slice();
+        for expected in [&filters.usual, &filters.bare, &filters.monitors] {
+            assert_eq!(&read_compiled(&mut rest).expect("read"), expected);
+        }
     }
 }

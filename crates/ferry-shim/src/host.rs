@@ -41,7 +41,7 @@ impl Host {
                 None
             }
         };
-        let filters = Filters::compile().map_err(io::Error::other)?;
+        let filters = Filters::compile_aside()?;
         Ok((
             Host {
                 facts,

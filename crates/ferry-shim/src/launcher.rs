@@ -4,7 +4,7 @@
 //! with the fork. It keeps no state: when the engine's end of the control socket closes it ends, and its children go on.
 
 use crate::host::Host;
-use crate::{mounts, netd, process, shim};
+use crate::{heap, mounts, netd, process, shim};
 use ferry_shim_proto::{FromLauncher, ToLauncher, VERSION, transport};
 use ferry_sys::{clone, exec, fork};
 use rustix::process::Signal;
@@ -51,6 +51,7 @@ fn serve(control: &OwnedFd, exec_root: &Path) -> io::Result<()> {
         },
         &[],
     )?;
+    heap::fill_gaps();
     while let Some((frame, fds)) = transport::recv_frame::<ToLauncher>(control)? {
         let (token, forked) = obey(&host, frame, fds);
         let answer = match forked {

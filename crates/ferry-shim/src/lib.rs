@@ -8,6 +8,7 @@ pub mod clients;
 pub mod confine;
 mod exec;
 pub mod filters;
+mod heap;
 pub mod host;
 pub mod jsonlog;
 pub mod launcher;

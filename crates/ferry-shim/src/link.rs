@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 /// Frames to the engine are small; a longer one is no frame of this protocol.
-const LONGEST_INCOMING: usize = 4 * 1024;
+const LONGEST_INCOMING: usize = 512;
 /// News kept for an engine to come; more than that says nothing new.
 const MOST_NEWS: usize = 32;
 

@@ -3,19 +3,20 @@
 //! Creating → Created → Running → draining → Exited. It waits for nothing but poll, so no client, engine or disk can keep it
 //! from seeing the others; and it is the only one to know the exit, which it writes down before it tells it.
 
+mod birth;
+mod end;
+
 use crate::clients::Wants;
 use crate::host::Host;
-use crate::jsonlog::Moment;
 use crate::link::{Incoming, Link};
-use crate::logfile::Log;
-use crate::report::{Accepted, Handles, Made, Order, Report, window};
+use crate::process;
+use crate::report::{Accepted, Made, Order, window};
 use crate::stdio::{Port, Stdio};
-use crate::{confine, process, record};
-use ferry_shim_proto::{ExitRecord, Failure, FromShim, ShimRecord, ShimState, ToShim, VERSION, transport};
+use ferry_shim_proto::{ExitRecord, FromShim, ShimState, ToShim, VERSION, transport};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::process::{Pid, Signal, WaitId, WaitIdOptions, pidfd_send_signal, waitid};
+use rustix::process::{Signal, WaitIdOptions, pidfd_send_signal};
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 /// How long outputs are read on after the exit while somebody keeps them open; dockerd's own patience.
@@ -24,8 +25,8 @@ const DRAIN: Duration = Duration::from_secs(2);
 const LINGER: Duration = Duration::from_secs(10);
 /// After how long without any event buffers are given back.
 const IDLE: Duration = Duration::from_millis(500);
-/// How long after the kernel's notice its count of kills may lag.
-const OOM_LAG: Duration = Duration::from_millis(20);
+/// How often a monitor that only waits for an engine looks whether one can still find it.
+const LOOK: Duration = Duration::from_secs(30);
 
 /// Whose monitor it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -77,6 +78,8 @@ pub struct Monitor<'a> {
     acknowledged: bool,
     failed: bool,
     trimmed: bool,
+    /// When the next look is due, while nothing but an engine can come.
+    look: Option<Instant>,
 }
 
 impl<'a> Monitor<'a> {
@@ -102,6 +105,7 @@ impl<'a> Monitor<'a> {
             acknowledged: false,
             failed: false,
             trimmed: false,
+            look: None,
         };
         monitor.greet(link);
         monitor
@@ -180,6 +184,7 @@ impl<'a> Monitor<'a> {
         {
             self.finish_exit();
         }
+        self.look_for_socket();
         self.warn();
         if !ready.is_empty() {
             self.trimmed = false;
@@ -239,7 +244,7 @@ impl<'a> Monitor<'a> {
         // Past its linger an unacknowledged exit waits for an engine alone.
         let exit = exit.filter(|at| *at > now || !matches!(self.state, ShimState::Exited(_)));
         let idle = (!self.trimmed).then(|| now + IDLE);
-        let next = [self.stdio.deadline(), self.oom_recheck, exit, idle]
+        let next = [self.stdio.deadline(), self.oom_recheck, exit, idle, self.look]
             .into_iter()
             .flatten()
             .min()?;
@@ -251,6 +256,28 @@ impl<'a> Monitor<'a> {
     }
 
     // The engine.
+
+    /// Without its runtime directory no engine finds this monitor any more, and there is nobody to wait for.
+    fn look_for_socket(&mut self) {
+        if self.link.is_up() || matches!(self.state, ShimState::Creating | ShimState::Running { .. }) {
+            self.look = None;
+            return;
+        }
+        let now = Instant::now();
+        if *self.look.get_or_insert(now + LOOK) > now {
+            return;
+        }
+        self.look = Some(now + LOOK);
+        if !self
+            .accepted
+            .exit_record
+            .parent()
+            .is_some_and(std::path::Path::exists)
+        {
+            self.order(Order::Abort);
+            self.acknowledged = true;
+        }
+    }
 
     fn greet(&mut self, socket: OwnedFd) {
         self.link.renew(
@@ -339,260 +366,6 @@ impl<'a> Monitor<'a> {
     fn warn(&mut self) {
         for warning in std::mem::take(&mut self.stdio.warnings) {
             self.link.send(&FromShim::Warning(warning));
-        }
-    }
-
-    // The set-up process.
-
-    fn hear_setup(&mut self) {
-        let Some(setup) = &self.setup else { return };
-        let report = transport::try_recv_frame::<Report>(&setup.socket);
-        match report {
-            Ok(Some((report, fds))) => self.take(report, fds),
-            Ok(None) => self.setup_has_ended(),
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
-            Err(error) => self.fail(Failure {
-                code: 125,
-                message: format!("hear the set-up process: {error}"),
-            }),
-        }
-    }
-
-    fn take(&mut self, report: Report, fds: Vec<OwnedFd>) {
-        match report {
-            Report::Accepted(accepted) => self.configure(accepted, fds),
-            Report::Created(made) => self.created(made, fds),
-            Report::Started(at) => {
-                self.held = fds;
-                self.started(at);
-            }
-            Report::Failed(failure) => self.fail(failure),
-            Report::Warning(warning) => self.link.send(&FromShim::Warning(warning)),
-        }
-    }
-
-    fn configure(&mut self, mut accepted: Accepted, fds: Vec<OwnedFd>) {
-        let mut fds = fds.into_iter();
-        if accepted.listens {
-            self.listener = fds.next();
-        }
-        let log = accepted
-            .log
-            .take()
-            .zip(fds.next())
-            .map(|(target, file)| Log::new(target, file));
-        match log.transpose() {
-            Ok(log) => self.stdio.configure(accepted.policy, log),
-            Err(error) => self.fail(Failure {
-                code: 125,
-                message: format!("open the log: {error}"),
-            }),
-        }
-        self.accepted = accepted;
-    }
-
-    fn created(&mut self, made: Made, fds: Vec<OwnedFd>) {
-        let Some(handles) = Handles::receive(&made, fds) else {
-            return self.fail(Failure {
-                code: 125,
-                message: "the set-up process sent too few descriptors".into(),
-            });
-        };
-        self.made = made;
-        self.pidfd = Some(handles.pidfd);
-        self.oom = handles.oom;
-        self.stdio.connect(handles.ends);
-        self.resize();
-        if self.role == Role::Container {
-            self.state = ShimState::Created { pid: made.pid };
-            self.link.send(&FromShim::Created {
-                pid: made.pid,
-                start_time: made.start_time,
-            });
-        }
-    }
-
-    fn started(&mut self, at: u128) {
-        self.state = ShimState::Running {
-            pid: self.made.pid,
-            started_at: at,
-        };
-        if self.role == Role::Container {
-            self.record_start(at);
-        }
-        // Told last: whoever knows finds the record.
-        self.link.send(&FromShim::Started {
-            pid: self.made.pid,
-            at,
-        });
-    }
-
-    fn record_start(&mut self, at: u128) {
-        let own = process::own_pid();
-        let record = ShimRecord {
-            version: VERSION,
-            shim_pid: own,
-            shim_start_time: record::start_time(own).unwrap_or(0),
-            pid: self.made.pid,
-            start_time: self.made.start_time,
-            started_at: at,
-        };
-        if let Err(error) = record::write(&self.accepted.exit_record.with_file_name("shim.json"), &record) {
-            self.link.send(&FromShim::Warning(error.to_string()));
-        }
-    }
-
-    fn setup_has_ended(&mut self) {
-        self.reap_setup();
-        if !matches!(self.state, ShimState::Running { .. }) {
-            if !self.failed {
-                self.fail(Failure {
-                    code: 125,
-                    message: "the set-up process died".into(),
-                });
-            }
-            return;
-        }
-        if let Err(error) = confine::confine(self.host, self.accepted.shares_pids) {
-            self.link.send(&FromShim::Warning(format!(
-                "the monitor keeps more privileges than it needs: {error}"
-            )));
-        }
-    }
-
-    /// Waits for the set-up process, which has nothing left to do; its child is ours from then on.
-    fn reap_setup(&mut self) {
-        if let Some(pid) = self.setup.take().and_then(|setup| Pid::from_raw(setup.pid)) {
-            // ECHILD would mean that it is reaped already.
-            let _ = rustix::io::retry_on_intr(|| waitid(WaitId::Pid(pid), WaitIdOptions::EXITED));
-            process::stop_adopting();
-        }
-    }
-
-    fn fail(&mut self, failure: Failure) {
-        self.failed = true;
-        self.link.send(&FromShim::Failed(failure));
-        if let Some(setup) = &self.setup {
-            // It has ended by itself but in the case that we did not understand it.
-            process::kill(setup.pid);
-            self.reap_setup();
-        }
-        if let Some(pidfd) = self.pidfd.take() {
-            // Dead already unless the set-up process was lost; either way it is ours now.
-            let _ = pidfd_send_signal(&pidfd, Signal::KILL);
-            let _ = waitid(WaitId::PidFd(pidfd.as_fd()), WaitIdOptions::EXITED);
-        }
-        self.held.clear();
-        self.stdio.finish();
-        self.warn();
-        self.remove_cgroup();
-    }
-
-    // The container.
-
-    fn check_memory(&mut self) {
-        let mut counter = [0; 512];
-        if let Some(fd) = &self.oom {
-            // An eventfd or an inotify descriptor, both non-blocking: read to be quiet until the next time.
-            if matches!(rustix::io::read(fd, &mut counter), Ok(0)) {
-                self.oom = None;
-            }
-        }
-        self.count_kills();
-        self.oom_recheck = Some(Instant::now() + OOM_LAG);
-    }
-
-    fn count_kills(&mut self) {
-        self.oom_recheck = None;
-        let kills = self
-            .host
-            .group(&self.accepted.cgroup)
-            .map_or(0, |group| group.oom_kills().unwrap_or(0));
-        if kills > self.oom_kills {
-            self.oom_kills = kills;
-            self.link.send(&FromShim::Oom);
-        }
-    }
-
-    fn has_exited(&mut self) {
-        // The container becomes our child only when the set-up process has ended, which it does right after its last report.
-        while let Some(setup) = &self.setup {
-            let mut one = [PollFd::new(&setup.socket, PollFlags::IN)];
-            if poll(&mut one, None).is_ok() {
-                self.hear_setup();
-            }
-        }
-        self.collect(WaitIdOptions::EXITED | WaitIdOptions::NOHANG);
-        if self.exit.is_some() && self.accepted.shares_pids {
-            self.kill_rest();
-        }
-        if self.exit.is_some() {
-            self.stdio.drain();
-        }
-    }
-
-    /// Takes the status; nothing changes when there is none yet.
-    fn collect(&mut self, options: WaitIdOptions) {
-        let Some(pidfd) = &self.pidfd else { return };
-        let code = match rustix::io::retry_on_intr(|| waitid(WaitId::PidFd(pidfd.as_fd()), options)) {
-            Ok(None) => return,
-            Ok(Some(status)) => status
-                .exit_status()
-                .or_else(|| status.terminating_signal().map(|signal| 128 + signal))
-                .unwrap_or(255),
-            Err(error) => {
-                self.link
-                    .send(&FromShim::Warning(format!("the exit code is lost: {error}")));
-                255
-            }
-        };
-        if self.oom.is_some() && (code == 137 || self.oom_recheck.is_some()) {
-            self.count_kills();
-        }
-        let record = ExitRecord {
-            code,
-            at: Moment::now().as_nanoseconds(),
-            oom_killed: self.oom_kills > 0,
-        };
-        self.exit = Some((record, Instant::now()));
-    }
-
-    fn kill_rest(&mut self) {
-        let killed = self.host.group(&self.accepted.cgroup).map(|group| group.kill());
-        if let Some(Err(error)) = killed {
-            self.link.send(&FromShim::Warning(format!(
-                "kill what is left of the container: {error}"
-            )));
-        }
-    }
-
-    /// Records and tells the exit; what is slow comes afterwards.
-    fn finish_exit(&mut self) {
-        if matches!(self.state, ShimState::Exited(_)) {
-            return;
-        }
-        let Some((record, _)) = self.exit.clone() else {
-            return;
-        };
-        self.stdio.finish();
-        self.warn();
-        if let Err(error) = record::write(&self.accepted.exit_record, &record) {
-            self.link.send(&FromShim::Warning(error.to_string()));
-        }
-        self.state = ShimState::Exited(record.clone());
-        self.link.send(&FromShim::Exited(record));
-        self.oom = None;
-        self.oom_recheck = None;
-        self.pidfd = None;
-        self.held.clear();
-        self.remove_cgroup();
-    }
-
-    fn remove_cgroup(&mut self) {
-        let removed = self.host.group(&self.accepted.cgroup).map(|group| group.remove());
-        if let Some(Err(error)) = removed {
-            self.link
-                .send(&FromShim::Warning(format!("remove the cgroup: {error}")));
         }
     }
 }

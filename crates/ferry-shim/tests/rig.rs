@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -40,28 +41,55 @@ const CAPABILITIES: [&str; 14] = [
 pub fn in_a_world(name: &str, test: fn(&mut Rig)) {
     remove_parents();
     let world = World::new().expect("a world");
-    let left = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        world.enter(|| {
-            let before = Census::take(&[&parent()], &NAMES);
-            let mut rig = Rig::new();
-            test(&mut rig);
-            rig.end();
-            let until = Instant::now() + Duration::from_secs(3);
-            loop {
-                let mut left = before.leaked(&Census::take(&[&parent()], &NAMES));
-                left.retain(|l| is_ours(l));
-                if left.is_empty() || Instant::now() > until {
-                    return Ok(left);
-                }
-                std::thread::sleep(Duration::from_millis(20));
-            }
-        })
-    }));
+    let left = world.enter(|| {
+        let left = catch_unwind(AssertUnwindSafe(|| leaks_of(test)));
+        if left.is_err() {
+            end_monitors();
+        }
+        Ok(left)
+    });
     remove_parents();
     let left = left
-        .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-        .expect("the world");
+        .expect("the world")
+        .unwrap_or_else(|panic| resume_unwind(panic));
     assert!(left.is_empty(), "{name} left behind: {left:?}");
+}
+
+fn leaks_of(test: fn(&mut Rig)) -> Vec<String> {
+    let before = Census::take(&[&parent()], &NAMES);
+    let mut rig = Rig::new();
+    test(&mut rig);
+    rig.end();
+    let until = Instant::now() + Duration::from_secs(3);
+    loop {
+        let mut left = before.leaked(&Census::take(&[&parent()], &NAMES));
+        left.retain(|l| is_ours(l));
+        if left.is_empty() || Instant::now() > until {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A monitor waits for an engine for ever; that of a failed test never gets one.
+fn end_monitors() {
+    for entry in std::fs::read_dir("/proc").expect("proc").flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let name = std::fs::read_to_string(entry.path().join("comm")).unwrap_or_default();
+        if NAMES.contains(&name.trim())
+            && is_in_this_world(&format!("{pid}"))
+            && let Some(pid) = rustix::process::Pid::from_raw(pid)
+        {
+            let _ = rustix::process::kill_process(pid, rustix::process::Signal::KILL);
+        }
+    }
+}
+
+fn is_in_this_world(process: &str) -> bool {
+    let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
+    of(process).is_some() && of(process) == of("thread-self")
 }
 
 /// The cgroup of this run: another may be going on beside it.
@@ -72,9 +100,7 @@ pub fn parent() -> String {
 /// The parents of the containers' cgroups stay, as in production; processes of another world are another run's.
 fn is_ours(left: &str) -> bool {
     if let Some(process) = left.strip_prefix("process left behind: ") {
-        let pid = process.split(' ').next().unwrap_or_default();
-        let of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/net")).ok();
-        return of(pid).is_some() && of(pid) == of("thread-self");
+        return is_in_this_world(process.split(' ').next().unwrap_or_default());
     }
     !left.ends_with(&parent())
 }
